@@ -1,0 +1,59 @@
+/**
+ * Why an operation was refused. One word a case, shared by exit codes, HTTP status codes and
+ * tests; the tables that translate them are `EXIT_CODES` in the CLI and `STATUS` in HTTP.
+ */
+export type ErrorKind =
+  /** The caller asked for something malformed. */
+  | "usage"
+  /** A named thing does not exist. */
+  | "not-found"
+  /** A named thing exists already. */
+  | "exists"
+  /** Bytes on a disk or in a stream are not what their checksum or grammar says. */
+  | "damaged"
+  /** Another process or request owns what is needed now. */
+  | "busy"
+  /** A snapshot cannot go because somebody stands on it. */
+  | "held"
+  /** No space left in the volume, or in what lies under it. */
+  | "full"
+  /** The two ends do not share the history the operation needs. */
+  | "diverged"
+  /** The base of an increment is not known here any more. */
+  | "unknown-base"
+  /** The target may be read only. */
+  | "read-only"
+  /** The caller may not do this. */
+  | "denied"
+  /** There is nothing to do, and that is worth telling. */
+  | "nothing"
+  /** The bytes are of a version or a make this program does not know. */
+  | "unsupported"
+  /** The host, a disk or a peer failed. */
+  | "io";
+
+/** An error a user can act on: what could not be done and why, and what to do next. */
+export class VolcastError extends Error {
+  /** The case, for programs. */
+  readonly kind: ErrorKind;
+  /** What the user can do next; empty when there is nothing to add. */
+  readonly hint: string;
+
+  /** @param message Form: "Cannot <action>: <reason with value>", no period. */
+  constructor(kind: ErrorKind, message: string, hint = "", options?: ErrorOptions) {
+    super(message, options);
+    this.name = "VolcastError";
+    this.kind = kind;
+    this.hint = hint;
+  }
+}
+
+/** A {@linkcode VolcastError} of kind `damaged`. */
+export function damaged(message: string, hint = ""): VolcastError {
+  return new VolcastError("damaged", message, hint);
+}
+
+/** The text of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,10 @@
+/**
+ * Pure code: planes and their algebra, expressions, errors. No I/O, no knowledge of any other room.
+ *
+ * @module
+ */
+
+export * from "./assert.ts";
+export * from "./errors.ts";
+export * from "./expression.ts";
+export * from "./plane.ts";
