@@ -1,0 +1,17 @@
+/**
+ * Bytes: every record that lies in a volume or travels in a stream, with its layout table and codec.
+ *
+ * @module
+ */
+
+export * from "./attributes.ts";
+export * from "./block.ts";
+export * from "./directory.ts";
+export * from "./inode.ts";
+export * from "./layout.ts";
+export * from "./names.ts";
+export * from "./root.ts";
+export * from "./stream.ts";
+export * from "./superblock.ts";
+export * from "./tables.ts";
+export * from "./zone.ts";

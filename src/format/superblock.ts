@@ -1,0 +1,152 @@
+/**
+ * The superblock: the one place from which everything in a volume is reached. Two slots, VBN 0 and
+ * 1, are written in turn; the newest valid one counts.
+ *
+ * @module
+ */
+
+import { damaged, VolcastError } from "../core/mod.ts";
+import { BLOCK_SIZE, checksum, MAX_BLOCKS, type Pointer } from "./block.ts";
+import { defineLayout } from "./layout.ts";
+import { decodeName, encodeName, MAX_NAME_BYTES } from "./names.ts";
+
+/** Version of everything that lies in a volume. */
+export const VOLUME_FORMAT_VERSION = 1;
+
+/** PNG style: a byte that is no text, a name, both line ends, an end-of-file mark. */
+const MAGIC = new Uint8Array([0x89, 0x56, 0x43, 0x56, 0x0d, 0x0a, 0x1a, 0x0a]);
+
+/** Table of a superblock slot. */
+export const SUPERBLOCK_LAYOUT = defineLayout("superblock", BLOCK_SIZE, [
+  ["magic", "bytes", 8, "89 'VCV' 0d 0a 1a 0a"],
+  ["version", "u32", 4, "format version"],
+  ["features", "u32", 4, "feature flags; an unknown one refuses the volume"],
+  ["volumeId", "bytes", 16, "random, given at init, equal at every node"],
+  ["blockSize", "u32", 4, "4096"],
+  ["role", "u8", 1, "0 origin, 1 replica"],
+  ["_reserved1", "zero", 3, "reserved"],
+  ["capacity", "u64", 8, "blocks of the volume"],
+  ["dataStart", "u64", 8, "first VBN that a plane may cover; the local zone lies before it"],
+  ["sequence", "u64", 8, "number of this superblock; its parity is its slot"],
+  ["cp", "u64", 8, "number of the consistency point that made the root"],
+  ["rootVbn", "u32", 4, "VBN of the root"],
+  ["rootCrc", "u32", 4, "checksum of the root"],
+  ["appliedTime", "i64", 8, "replica: when the current snapshot was taken, ns since 1970"],
+  ["appliedNameLength", "u16", 2, "replica: bytes of the name below"],
+  ["appliedName", "bytes", MAX_NAME_BYTES, "replica: name of the current snapshot"],
+  ["_reserved2", "zero", 3747, "reserved"],
+  ["crc", "u32", 4, "checksum of all bytes before it"],
+]);
+
+/** Whether a node writes its volume or only follows a parent. */
+export type Role = "origin" | "replica";
+
+/** A verified superblock. */
+export interface Superblock {
+  readonly volumeId: string;
+  readonly role: Role;
+  /** Blocks of the volume. */
+  readonly capacity: number;
+  /** First VBN under planes. */
+  readonly dataStart: number;
+  readonly sequence: number;
+  readonly cp: number;
+  readonly root: Pointer;
+  /** What the current root is called, at a replica. */
+  readonly applied?: { readonly name: string; readonly time: bigint };
+}
+
+/** Encodes a superblock into a block of its own. */
+export function encodeSuperblock(superblock: Superblock): Uint8Array {
+  const block = new Uint8Array(BLOCK_SIZE);
+  const name = encodeName(superblock.applied?.name ?? "");
+  SUPERBLOCK_LAYOUT.write({
+    magic: MAGIC,
+    version: VOLUME_FORMAT_VERSION,
+    features: 0,
+    volumeId: hexToBytes(superblock.volumeId),
+    blockSize: BLOCK_SIZE,
+    role: superblock.role === "origin" ? 0 : 1,
+    capacity: superblock.capacity,
+    dataStart: superblock.dataStart,
+    sequence: superblock.sequence,
+    cp: superblock.cp,
+    rootVbn: superblock.root.vbn,
+    rootCrc: superblock.root.crc,
+    appliedTime: superblock.applied?.time ?? 0n,
+    appliedNameLength: name.length,
+    appliedName: name,
+    crc: 0,
+  }, block);
+  const at = SUPERBLOCK_LAYOUT.offsetOf("crc");
+  new DataView(block.buffer).setUint32(at, checksum(block.subarray(0, at)), true);
+  return block;
+}
+
+/**
+ * Reads a slot.
+ *
+ * @returns `undefined` when the slot never held a superblock or holds a torn one.
+ * @throws {VolcastError} `unsupported` when it is a valid one of a version or with features that
+ *   are not known here.
+ */
+export function decodeSuperblock(block: Uint8Array): Superblock | undefined {
+  for (let i = 0; i < MAGIC.length; i++) if (block[i] !== MAGIC[i]) return undefined;
+  const at = SUPERBLOCK_LAYOUT.offsetOf("crc");
+  const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
+  const version = view.getUint32(SUPERBLOCK_LAYOUT.offsetOf("version"), true);
+  if (checksum(block.subarray(0, at)) !== view.getUint32(at, true)) {
+    return undefined;
+  }
+  if (version !== VOLUME_FORMAT_VERSION) {
+    throw new VolcastError(
+      "unsupported",
+      `Cannot open the volume: its format version is ${version}, this program knows ${VOLUME_FORMAT_VERSION}`,
+      "Use the volcast release that wrote it, or a newer one",
+    );
+  }
+  const record = SUPERBLOCK_LAYOUT.read(block);
+  if (record.features !== 0) {
+    throw new VolcastError(
+      "unsupported",
+      `Cannot open the volume: it uses features 0x${record.features.toString(16)} unknown here`,
+      "Use a newer volcast release",
+    );
+  }
+  if (record.blockSize !== BLOCK_SIZE) {
+    throw damaged(`Cannot read the superblock: block size ${record.blockSize}, must be 4096`);
+  }
+  if (
+    record.capacity > MAX_BLOCKS || record.dataStart >= record.capacity ||
+    record.rootVbn < record.dataStart || record.rootVbn >= record.capacity || record.role > 1
+  ) {
+    throw damaged(
+      `Cannot read the superblock: capacity ${record.capacity}, data from ${record.dataStart}, ` +
+        `root at ${record.rootVbn} and role ${record.role} do not fit each other`,
+    );
+  }
+  const base = {
+    volumeId: bytesToHex(record.volumeId),
+    role: record.role === 0 ? "origin" : "replica",
+    capacity: record.capacity,
+    dataStart: record.dataStart,
+    sequence: record.sequence,
+    cp: record.cp,
+    root: { vbn: record.rootVbn, crc: record.rootCrc },
+  } as const;
+  if (record.appliedNameLength === 0) return base;
+  const name = decodeName(record.appliedName.subarray(0, record.appliedNameLength), "superblock");
+  return { ...base, applied: { name, time: record.appliedTime } };
+}
+
+/** Bytes as lower-case hexadecimal digits. */
+export function bytesToHex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Hexadecimal digits as bytes. */
+export function hexToBytes(hex: string): Uint8Array {
+  const bytes = new Uint8Array(hex.length / 2);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = parseInt(hex.slice(i * 2, i * 2 + 2), 16);
+  return bytes;
+}
