@@ -1,0 +1,189 @@
+// deno-lint-ignore-file no-sync-fn-in-async-fn
+// Synchronous on purpose: see invariant 1.
+/**
+ * A block store in one file.
+ *
+ * Invariants:
+ * 1. Seek and read (or write) are one synchronous pair: nothing else can move the cursor between.
+ * 2. A short read behind the end of the file is zeros: a volume file is sparse and may be short.
+ * 3. The process that opened the file for writing holds its exclusive lock.
+ * 4. After the first failed write or sync nothing is written any more: what the host's cache holds
+ *    then is unknown, and a later sync that succeeds would prove nothing.
+ *
+ * @module
+ */
+
+import { assert, messageOf, VolcastError } from "../core/mod.ts";
+import type { BlockStore } from "./block_store.ts";
+
+const BLOCK_SIZE = 4096;
+
+/** Options of {@linkcode FileStore.open}. */
+export interface FileStoreOptions {
+  /** Blocks; by default the size of the file. */
+  readonly capacity?: number;
+  /** Makes a new file, and fails when there is one. */
+  readonly create?: boolean;
+}
+
+/** See the module. */
+export class FileStore implements BlockStore {
+  readonly path: string;
+  readonly capacity: number;
+  readonly #file: Deno.FsFile;
+  #failure: VolcastError | undefined;
+
+  private constructor(path: string, file: Deno.FsFile, capacity: number) {
+    this.path = path;
+    this.#file = file;
+    this.capacity = capacity;
+  }
+
+  /**
+   * Opens or makes a file and takes its lock.
+   *
+   * @throws {VolcastError} `not-found`, `exists`, `denied`, `busy` (another process has it), `io`.
+   */
+  static open(path: string, options: FileStoreOptions = {}): FileStore {
+    const file = openFile(path, options.create ?? false);
+    try {
+      const info = file.statSync();
+      if (!info.isFile && !info.isBlockDevice) {
+        throw new VolcastError("usage", `Cannot open ${path}: it is neither a file nor a disk`);
+      }
+      // Two holders would each think that they alone decide which blocks are free.
+      if (!file.tryLockSync(true)) {
+        throw new VolcastError("busy", `Cannot open ${path}: another process has it open`);
+      }
+      const size = info.isBlockDevice ? file.seekSync(0, Deno.SeekMode.End) : info.size;
+      if (options.capacity !== undefined && info.isFile) {
+        file.truncateSync(options.capacity * BLOCK_SIZE);
+      }
+      return new FileStore(path, file, options.capacity ?? Math.floor(size / BLOCK_SIZE));
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  /** Opens a file only to look at it, past its lock. */
+  static peek(path: string): FileStore {
+    const file = Deno.openSync(path, { read: true });
+    return new FileStore(path, file, Math.floor(file.statSync().size / BLOCK_SIZE));
+  }
+
+  /** Makes the names in a directory durable. A file system that cannot do that is left alone. */
+  static syncDirectory(path: string): void {
+    try {
+      using directory = Deno.openSync(path, { read: true });
+      directory.syncSync();
+    } catch {
+      // Not every file system takes it; those that need it do.
+    }
+  }
+
+  read(vbn: number, target: Uint8Array): void {
+    this.#checkBounds(vbn, target.length);
+    try {
+      this.#file.seekSync(vbn * BLOCK_SIZE, Deno.SeekMode.Start);
+      let done = 0;
+      while (done < target.length) {
+        const count = this.#file.readSync(target.subarray(done));
+        if (count === null) {
+          target.fill(0, done);
+          return;
+        }
+        done += count;
+      }
+    } catch (error) {
+      throw ioError(`Cannot read ${this.path} at VBN ${vbn}`, error);
+    }
+  }
+
+  write(vbn: number, source: Uint8Array): void {
+    this.#checkBounds(vbn, source.length);
+    this.#checkHealth();
+    try {
+      this.#file.seekSync(vbn * BLOCK_SIZE, Deno.SeekMode.Start);
+      let done = 0;
+      while (done < source.length) done += this.#file.writeSync(source.subarray(done));
+    } catch (error) {
+      throw this.#fail(ioError(`Cannot write ${this.path} at VBN ${vbn}`, error));
+    }
+  }
+
+  async sync(): Promise<void> {
+    this.#checkHealth();
+    try {
+      await this.#file.syncData();
+    } catch (error) {
+      throw this.#fail(ioError(`Cannot make writes to ${this.path} durable`, error));
+    }
+  }
+
+  close(): void {
+    this.#file.close();
+  }
+
+  #checkBounds(vbn: number, byteCount: number): void {
+    assert(byteCount % BLOCK_SIZE === 0, `${byteCount} bytes are not whole blocks`);
+    assert(
+      vbn >= 0 && vbn + byteCount / BLOCK_SIZE <= this.capacity,
+      `VBN ${vbn} and ${byteCount} bytes of ${this.capacity} blocks`,
+    );
+  }
+
+  #checkHealth(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  #fail(error: VolcastError): VolcastError {
+    this.#failure = new VolcastError(
+      error.kind,
+      `${error.message}; nothing was written after that`,
+      "The volume is as of its last consistency point: put the cause right and open it again",
+      { cause: error },
+    );
+    return this.#failure;
+  }
+}
+
+function openFile(path: string, create: boolean): Deno.FsFile {
+  try {
+    return Deno.openSync(path, { read: true, write: true, createNew: create });
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      throw new VolcastError(
+        "not-found",
+        `Cannot open ${path}: there is no such file or directory`,
+        create ? "Make its directory first" : `Make one with: volcast init ${path} --size 4GiB`,
+      );
+    }
+    if (error instanceof Deno.errors.AlreadyExists) {
+      throw new VolcastError(
+        "exists",
+        `Cannot make ${path}: it exists already`,
+        "Choose another path, or remove the file if it is not needed",
+      );
+    }
+    if (
+      error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable
+    ) {
+      throw new VolcastError("denied", `Cannot open ${path}: ${error.message}`);
+    }
+    throw ioError(`Cannot open ${path}`, error);
+  }
+}
+
+function ioError(what: string, error: unknown): VolcastError {
+  const text = messageOf(error);
+  if (/os error 28|os error 122|os error 27|No space left|file too large/i.test(text)) {
+    return new VolcastError(
+      "full",
+      `${what}: ${text}`,
+      "Free space in the file system that holds it",
+      { cause: error },
+    );
+  }
+  return new VolcastError("io", `${what}: ${text}`, "", { cause: error });
+}

@@ -1,0 +1,10 @@
+/**
+ * Block stores: what a volume lies on. The only room that uses `Deno.FsFile`.
+ *
+ * @module
+ */
+
+export * from "./block_store.ts";
+export * from "./file_store.ts";
+export * from "./gathering_store.ts";
+export * from "./memory_store.ts";
