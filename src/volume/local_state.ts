@@ -1,0 +1,159 @@
+/**
+ * The local zone: what this node knows for itself and never replicates.
+ *
+ * Invariants:
+ * 1. Two slots are written in turn; the newer valid one counts, so that a crash leaves the old state
+ *    or the new one.
+ * 2. Nothing here lies under a plane (I4).
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import { damaged, divCeil, VolcastError } from "../core/mod.ts";
+import {
+  BLOCK_SIZE,
+  byteSize,
+  checksum,
+  defineLayout,
+  type Extent,
+  SNAPSHOT_ID_PATTERN,
+  type Zone,
+} from "../format/mod.ts";
+import type { BlockStore } from "../store/mod.ts";
+
+/** Table of what precedes the JSON text of a slot. */
+export const LOCAL_SLOT_LAYOUT = defineLayout("local state slot", 32, [
+  ["magic", "u32", 4, "'VCLS'"],
+  ["length", "u32", 4, "bytes of JSON behind this record"],
+  ["sequence", "u64", 8, "number of this state; its parity is its slot"],
+  ["crc", "u32", 4, "checksum of the JSON"],
+  ["_reserved", "zero", 12, "reserved"],
+]);
+
+const MAGIC = 0x534c4356;
+const snapshotId = z.string().regex(SNAPSHOT_ID_PATTERN);
+
+/** A site below this node: where it stands. */
+export const SITE_STATE = z.object({
+  /** Id of the master snapshot that the site confirmed last. */
+  snapshot: snapshotId.optional(),
+  /** Snapshots that the site's own children still stand on. */
+  needs: z.array(snapshotId).default([]),
+  /** When the site confirmed, ms since 1970. */
+  confirmedAt: z.number().int().optional(),
+});
+/** See {@linkcode SITE_STATE}. */
+export type SiteState = z.infer<typeof SITE_STATE>;
+
+const TRANSFER = z.object({
+  top: snapshotId,
+  base: snapshotId.optional(),
+  /** Frames that are durable. */
+  frames: z.number().int().nonnegative(),
+});
+
+const LOCAL_STATE = z.object({
+  site: z.string().optional(),
+  /** Snapshots whose blocks are all here; the current root's own is implied. */
+  held: z.array(snapshotId).default([]),
+  sites: z.record(z.string(), SITE_STATE).default({}),
+  /** An image that is coming in. */
+  transfer: TRANSFER.optional(),
+  /** A file is being filled by a full image: its root is not complete. */
+  incomplete: z.boolean().default(false),
+});
+/** Everything in the local zone. */
+export type LocalState = z.infer<typeof LOCAL_STATE>;
+
+const OWNER = z.object({ pid: z.number().int(), url: z.string().optional() });
+/** Who has a volume open. */
+export type Owner = z.infer<typeof OWNER>;
+
+/** The state of a volume that was just made. */
+export const EMPTY_LOCAL_STATE: LocalState = { held: [], sites: {}, incomplete: false };
+
+/** Reads and writes the local zone. */
+export class LocalZone {
+  readonly #store: BlockStore;
+  readonly #zone: Zone;
+  #sequence = 0;
+
+  constructor(store: BlockStore, zone: Zone) {
+    this.#store = store;
+    this.#zone = zone;
+  }
+
+  /** The newest valid state; an empty one where none was ever written. */
+  read(): LocalState {
+    let best: { sequence: number; json: string } | undefined;
+    for (const slot of this.#zone.localSlots) {
+      const found = readJson(this.#store, slot);
+      if (found !== undefined && found.sequence > (best?.sequence ?? -1)) best = found;
+    }
+    if (best === undefined) return structuredClone(EMPTY_LOCAL_STATE);
+    this.#sequence = best.sequence;
+    const parsed = LOCAL_STATE.safeParse(JSON.parse(best.json));
+    if (!parsed.success) {
+      throw damaged(`Cannot read the local zone: ${z.prettifyError(parsed.error)}`);
+    }
+    return parsed.data;
+  }
+
+  /** Writes a state into the older slot and makes it durable. @throws {VolcastError} `full`. */
+  async write(state: LocalState): Promise<void> {
+    const sequence = this.#sequence + 1;
+    writeJson(this.#store, this.#zone.localSlots[sequence % 2], sequence, JSON.stringify(state));
+    await this.#store.sync();
+    this.#sequence = sequence;
+  }
+
+  /** Notes who has the volume open, for the message another process gets. Best effort, not durable. */
+  writeOwner(owner: Owner | undefined): void {
+    writeJson(this.#store, this.#zone.owner, 0, JSON.stringify(owner ?? {}));
+  }
+}
+
+/** Who has the volume open, read without its lock. */
+export function readOwner(store: BlockStore, zone: Zone): Owner | undefined {
+  const found = readJson(store, zone.owner);
+  const parsed = OWNER.safeParse(found === undefined ? undefined : JSON.parse(found.json));
+  return parsed.success ? parsed.data : undefined;
+}
+
+function readJson(
+  store: BlockStore,
+  extent: Extent,
+): { sequence: number; json: string } | undefined {
+  const head = new Uint8Array(BLOCK_SIZE);
+  store.read(extent.start, head);
+  const view = new DataView(head.buffer);
+  if (view.getUint32(0, true) !== MAGIC) return undefined;
+  const record = LOCAL_SLOT_LAYOUT.read(head);
+  const total = LOCAL_SLOT_LAYOUT.size + record.length;
+  if (total > byteSize(extent)) return undefined;
+  const bytes = new Uint8Array(divCeil(total, BLOCK_SIZE) * BLOCK_SIZE);
+  store.read(extent.start, bytes);
+  const json = bytes.subarray(LOCAL_SLOT_LAYOUT.size, total);
+  if (checksum(json) !== record.crc) return undefined;
+  return { sequence: record.sequence, json: new TextDecoder().decode(json) };
+}
+
+function writeJson(store: BlockStore, extent: Extent, sequence: number, text: string): void {
+  const json = new TextEncoder().encode(text);
+  const total = LOCAL_SLOT_LAYOUT.size + json.length;
+  if (total > byteSize(extent)) {
+    throw new VolcastError(
+      "full",
+      `Cannot write the local zone: ${total} bytes of state, the limit is ${byteSize(extent)}`,
+      "Remove sites that are gone, or make a larger volume",
+    );
+  }
+  const bytes = new Uint8Array(divCeil(total, BLOCK_SIZE) * BLOCK_SIZE);
+  LOCAL_SLOT_LAYOUT.write(
+    { magic: MAGIC, length: json.length, sequence, crc: checksum(json) },
+    bytes,
+  );
+  bytes.set(json, LOCAL_SLOT_LAYOUT.size);
+  store.write(extent.start, bytes);
+}

@@ -1,0 +1,21 @@
+/**
+ * The volume: file system, consistency points, snapshots, pointers, local zone.
+ *
+ * @module
+ */
+
+export * from "./block_io.ts";
+export * from "./block_tree.ts";
+export * from "./directory.ts";
+export * from "./file_system.ts";
+export * from "./fsck.ts";
+export * from "./leases.ts";
+export * from "./live_file_system.ts";
+export * from "./local_state.ts";
+export * from "./mutex.ts";
+export * from "./plane_file.ts";
+export * from "./space.ts";
+export * from "./volume.ts";
+export * from "./volume_file.ts";
+export * from "./walk.ts";
+export * from "./writer.ts";

@@ -1,0 +1,312 @@
+/**
+ * Which blocks are free, and giving them out.
+ *
+ * Invariants:
+ * 1. A block is given out only if it is in no plane of a regular snapshot, not in the block map of
+ *    the active file system, not in that of the last consistency point, and not readable through
+ *    a lease (I2).
+ * 2. `freeCount` is exactly the number of such blocks.
+ * 3. What a consistency point freed becomes free when it is durable and the last lease that could
+ *    read it is gone.
+ *
+ * @module
+ */
+
+import {
+  assert,
+  BitPlane,
+  PAGE_BITS,
+  PAGE_WORDS,
+  popcountWord,
+  type Run,
+  VolcastError,
+  ZERO_PAGE,
+} from "../core/mod.ts";
+import type { Extent } from "../format/mod.ts";
+import type { Allocator, BlockTree } from "./block_tree.ts";
+import { wordsOf } from "./plane_file.ts";
+
+interface Quarantine {
+  readonly cp: number;
+  readonly plane: BitPlane;
+  readonly count: number;
+}
+
+/** The page that is given out from. */
+interface WorkingPage {
+  readonly index: number;
+  /** What may not be given out. */
+  readonly used: Uint32Array;
+  /** The page of the block map, there once something on it was given out. */
+  map: Uint32Array | undefined;
+}
+
+/** See the module. */
+export class Space implements Allocator {
+  /** The block map of the active file system. */
+  map!: BlockTree;
+  /** The sum of the planes of all regular snapshots. */
+  summary!: BlockTree;
+  /** Blocks in the block map. */
+  mapCount = 0;
+  /** Blocks that can be given out now. */
+  freeCount = 0;
+  /** Blocks of metadata kept in memory. */
+  dirtyCount = 0;
+  readonly #data: Extent;
+  readonly #pageCount: number;
+  /** Freed since the last consistency point, which still uses them. */
+  #pending: BitPlane;
+  /** Given out since the last consistency point. */
+  readonly #fresh: BitPlane;
+  #quarantines: Quarantine[] = [];
+  /** Called when space is short and leases keep some: ends them. */
+  reclaim: () => void = () => {};
+  /** Inodes changed in memory: each may ask for a block at the consistency point. */
+  waitingInodes: () => number = () => 0;
+  #cursor: number;
+  #work: WorkingPage | undefined;
+
+  constructor(data: Extent, pageCount: number) {
+    this.#data = data;
+    this.#pageCount = pageCount;
+    this.#pending = new BitPlane(pageCount);
+    this.#fresh = new BitPlane(pageCount);
+    this.#cursor = data.start;
+  }
+
+  /** Takes the trees of an opened file system and counts. */
+  attach(map: BlockTree, summary: BlockTree): void {
+    this.map = map;
+    this.summary = summary;
+    this.mapCount = 0;
+    let used = 0;
+    const pages = new Set<number>();
+    for (const tree of [map, summary]) {
+      tree.forEachPointer((_, level, index) => {
+        if (level === 0) pages.add(index);
+        return true;
+      });
+    }
+    for (const index of pages) {
+      const active = wordsOf(map.block(index));
+      const kept = wordsOf(summary.block(index));
+      for (let i = 0; i < PAGE_WORDS; i++) {
+        this.mapCount += popcountWord(active[i]);
+        used += popcountWord(active[i] | kept[i]);
+      }
+    }
+    this.freeCount = this.#data.count - used;
+  }
+
+  /** Blocks kept back for consistency points; half of them for those that delete snapshots. */
+  get #floor(): number {
+    return Math.min(8192, Math.max(32, Math.floor(this.#data.count / 64)));
+  }
+
+  /** Blocks that users' data may not take: consistency points need them, to delete above all. */
+  get reserve(): number {
+    return this.#floor + this.dirtyCount * 2 + this.waitingInodes();
+  }
+
+  /** Whether `count` blocks are left for users' data. */
+  has(count: number): boolean {
+    if (this.freeCount - this.reserve >= count) return true;
+    if (this.quarantined > 0) this.reclaim();
+    return this.freeCount - this.reserve >= count;
+  }
+
+  /** Whether the next consistency point has room for one more change of a few blocks of metadata. */
+  hasForChange(): boolean {
+    const left = () =>
+      this.freeCount - Math.floor(this.#floor / 2) - this.dirtyCount - this.waitingInodes();
+    if (left() < 8 && this.quarantined > 0) this.reclaim();
+    return left() >= 8;
+  }
+
+  /** Whether a consistency point soon would leave more room than it takes now. */
+  get isShort(): boolean {
+    const owed = this.dirtyCount + this.waitingInodes();
+    return owed * 4 > this.#floor && this.freeCount - this.reserve < this.#floor;
+  }
+
+  /**
+   * For what needs no room of its own: deleting, and changing attributes. Even that makes new blocks
+   * of metadata; a consistency point that finds no place for them would be the end of the session.
+   *
+   * @throws {VolcastError} `full`.
+   */
+  requireForChange(): void {
+    if (this.hasForChange()) return;
+    throw new VolcastError(
+      "full",
+      `Cannot change more: ${this.freeCount} blocks are free, and the consistency point needs them ` +
+        `for ${this.dirtyCount + this.waitingInodes()} changed blocks and inodes`,
+      "Change less at a time, or delete a snapshot first",
+    );
+  }
+
+  /** Looks for room. @throws {VolcastError} `full` unless `count` blocks are left for users' data. */
+  require(count: number): void {
+    if (this.has(count)) return;
+    throw new VolcastError(
+      "full",
+      `Cannot write ${count} more blocks: the volume has ${this.#data.count} blocks, ` +
+        `${Math.max(0, this.freeCount - this.reserve)} of them free for data`,
+      "Delete snapshots or files, or make a larger volume",
+    );
+  }
+
+  allocate(): number {
+    return this.allocateRun(1).start;
+  }
+
+  /**
+   * Gives out 1 to `most` consecutive blocks, the next free ones behind those given out last.
+   * @throws {VolcastError} `full`.
+   */
+  allocateRun(most: number): Run {
+    const end = this.#data.start + this.#data.count;
+    // One turn around the volume, and the first page again for the part before the cursor.
+    for (let turn = 0; turn <= this.#pageCount; turn++) {
+      if (this.#cursor >= end) this.#cursor = this.#data.start;
+      const index = Math.floor(this.#cursor / PAGE_BITS);
+      const work = this.#workOn(index);
+      const limit = Math.min(PAGE_BITS, end - index * PAGE_BITS);
+      const start = nextZero(work.used, this.#cursor % PAGE_BITS, limit);
+      if (start === limit) {
+        this.#cursor = (index + 1) * PAGE_BITS;
+        continue;
+      }
+      // Pages that are only looked through stay clean: each changed one needs a new place itself.
+      work.map ??= wordsOf(this.map.writableBlock(index));
+      let count = 0;
+      while (count < most && start + count < limit && !isSet(work.used, start + count)) {
+        mark(work.used, start + count);
+        mark(work.map, start + count);
+        count++;
+      }
+      const run = { start: index * PAGE_BITS + start, count };
+      this.#fresh.setRun(run.start, count);
+      this.#cursor = run.start + count;
+      this.mapCount += count;
+      this.freeCount -= count;
+      return run;
+    }
+    throw new VolcastError(
+      "full",
+      `Cannot write: none of the volume's ${this.#data.count} blocks is free`,
+      "Delete snapshots, or make a larger volume",
+    );
+  }
+
+  free(vbn: number): void {
+    const index = Math.floor(vbn / PAGE_BITS);
+    const bit = vbn % PAGE_BITS;
+    const words = (index === this.#work?.index ? this.#work.map : undefined) ??
+      wordsOf(this.map.writableBlock(index));
+    assert(isSet(words, bit), `VBN ${vbn} is freed and not in use`);
+    unmark(words, bit);
+    this.mapCount--;
+    if (!this.#fresh.has(vbn)) {
+      this.#pending.set(vbn);
+      return;
+    }
+    // Given out since the last consistency point: no root on disk has it.
+    this.#fresh.clear(vbn);
+    this.freeCount++;
+    if (index === this.#work?.index) unmark(this.#work.used, bit);
+  }
+
+  dirtied(count: number): void {
+    this.dirtyCount += count;
+  }
+
+  /** Blocks `words` of page `index` left the summary; those not in use stay away until the next CP. */
+  released(index: number, words: Uint32Array): void {
+    const page = this.#pending.writablePage(index);
+    for (let i = 0; i < PAGE_WORDS; i++) page[i] |= words[i];
+    this.#work = undefined;
+  }
+
+  /** The trees are about to be written: the working page may not be changed through old views. */
+  detachWorkingPage(): void {
+    this.#work = undefined;
+  }
+
+  /**
+   * Consistency point `cp` is durable. `oldestLease` is the least CP that a lease reads at,
+   * `Infinity` when there is none.
+   */
+  committed(cp: number, oldestLease: number): void {
+    this.#fresh.reset();
+    this.#work = undefined;
+    let count = 0;
+    for (const index of this.#pending.pages()) {
+      const pending = this.#pending.page(index);
+      const active = wordsOf(this.map.block(index));
+      const kept = wordsOf(this.summary.block(index));
+      for (let i = 0; i < PAGE_WORDS; i++) {
+        count += popcountWord(pending[i] & ~active[i] & ~kept[i]);
+      }
+    }
+    this.#quarantines.push({ cp, plane: this.#pending, count });
+    this.#pending = new BitPlane(this.#pageCount);
+    this.expire(oldestLease);
+  }
+
+  /** Leases went: frees what only they could read. */
+  expire(oldestLease: number): void {
+    const kept = this.#quarantines.filter((quarantine) => quarantine.cp > oldestLease);
+    if (kept.length === this.#quarantines.length) return;
+    for (const quarantine of this.#quarantines) {
+      if (quarantine.cp <= oldestLease) this.freeCount += quarantine.count;
+    }
+    this.#quarantines = kept;
+    this.#work = undefined;
+  }
+
+  /** Blocks that only leases keep from being used. */
+  get quarantined(): number {
+    return this.#quarantines.reduce((sum, quarantine) => sum + quarantine.count, 0);
+  }
+
+  #workOn(index: number): WorkingPage {
+    if (this.#work?.index === index) return this.#work;
+    const used = wordsOf(this.map.block(index)).slice();
+    const planes = [
+      wordsOf(this.summary.block(index)),
+      this.#pending.page(index),
+      ...this.#quarantines.map((quarantine) => quarantine.plane.page(index)),
+    ];
+    for (const page of planes) {
+      if (page === ZERO_PAGE) continue;
+      for (let i = 0; i < PAGE_WORDS; i++) used[i] |= page[i];
+    }
+    this.#work = { index, used, map: undefined };
+    return this.#work;
+  }
+}
+
+function isSet(words: Uint32Array, bit: number): boolean {
+  return (words[bit >>> 5] >>> (bit & 31) & 1) === 1;
+}
+
+function mark(words: Uint32Array, bit: number): void {
+  words[bit >>> 5] |= 1 << (bit & 31);
+}
+
+function unmark(words: Uint32Array, bit: number): void {
+  words[bit >>> 5] &= ~(1 << (bit & 31));
+}
+
+/** First clear bit at or behind `from`, `limit` when there is none before it. */
+function nextZero(words: Uint32Array, from: number, limit: number): number {
+  let word = from >>> 5;
+  let free = ~words[word] & (0xffffffff << (from & 31));
+  while (free === 0) {
+    if (++word * 32 >= limit) return limit;
+    free = ~words[word];
+  }
+  return Math.min(limit, word * 32 + 31 - Math.clz32(free & -free));
+}

@@ -1,0 +1,114 @@
+/**
+ * Walking every pointer that a root reaches.
+ *
+ * @module
+ */
+
+import {
+  decodeInode,
+  decodeRoot,
+  type Inode,
+  INODE_SIZE,
+  INODES_PER_BLOCK,
+  type Pointer,
+} from "../format/mod.ts";
+import type { BlockIo } from "./block_io.ts";
+import { BlockTree } from "./block_tree.ts";
+import { attributeTree } from "./file_system.ts";
+
+/** What a pointer points at. */
+export type BlockUse =
+  /** The root itself. */
+  | "root"
+  /** A block of pointers. */
+  | "pointers"
+  /** A block of inodes. */
+  | "inodes"
+  /** A block of a file's content (of a directory, of a metafile, of extended attributes too). */
+  | "content";
+
+/**
+ * Calls `visit` for every pointer below a root, top down. Where it returns false nothing below is
+ * visited; where it returns true for anything but content, the block is read (and its checksum
+ * checked) and what it points at follows.
+ *
+ * @param visit Gets the pointer, what it is used for, and the inode it belongs to (0: the inode file).
+ * @throws {VolcastError} `damaged` from reading; a visitor that wants to go on reads the block itself
+ *   first.
+ */
+export function walkRoot(
+  io: BlockIo,
+  rootPointer: Pointer,
+  visit: (pointer: Pointer, use: BlockUse, ino: number) => boolean,
+): void {
+  if (!visit(rootPointer, "root", 0)) return;
+  const { inodeFile, inodeLimit } = decodeRoot(io.read(rootPointer));
+  const walkTree = (tree: BlockTree, ino: number) => {
+    tree.forEachPointer((pointer, level) =>
+      visit(pointer, level === 0 ? "content" : "pointers", ino)
+    );
+  };
+  const walkInode = (ino: number, inode: Inode) => {
+    walkTree(new BlockTree(io, inode.height, inode.slots), ino);
+    if (inode.attributeHeight > 0) walkTree(attributeTree(io, inode), ino);
+  };
+  new BlockTree(io, inodeFile.height, inodeFile.slots).forEachPointer((pointer, level, index) => {
+    if (level > 0) return visit(pointer, "pointers", 0);
+    if (!visit(pointer, "inodes", 0)) return false;
+    const block = io.read(pointer);
+    for (let i = 0; i < INODES_PER_BLOCK; i++) {
+      const ino = index * INODES_PER_BLOCK + i;
+      if (ino === 0 || ino >= inodeLimit) continue;
+      const inode = decodeInode(block, i * INODE_SIZE);
+      if (inode.mode !== 0) walkInode(ino, inode);
+    }
+    return true;
+  });
+}
+
+/**
+ * Reads blocks of content in batches and checks their checksums; neighbours on disk are read with
+ * one call. Use: `add` each, then `flush`.
+ */
+export class ContentChecker {
+  readonly #io: BlockIo;
+  readonly #failed: (vbn: number, error: unknown) => void;
+  readonly #buffer = new Uint8Array(256 * 4096);
+  #start = 0;
+  #crcs: number[] = [];
+
+  /** @param failed Called for each block that cannot be read or does not match. */
+  constructor(io: BlockIo, failed: (vbn: number, error: unknown) => void) {
+    this.#io = io;
+    this.#failed = failed;
+  }
+
+  /** Takes a block to be checked. */
+  add(pointer: Pointer): void {
+    const follows = pointer.vbn === this.#start + this.#crcs.length;
+    if (!follows || this.#crcs.length === 256) {
+      this.flush();
+      this.#start = pointer.vbn;
+    }
+    this.#crcs.push(pointer.crc);
+  }
+
+  /** Checks what is left. */
+  flush(): void {
+    const crcs = this.#crcs;
+    this.#crcs = [];
+    if (crcs.length === 0) return;
+    try {
+      this.#io.readRun(this.#start, crcs, this.#buffer.subarray(0, crcs.length * 4096));
+    } catch {
+      // One of them: find out which.
+      for (const [i, crc] of crcs.entries()) {
+        try {
+          this.#io.readRun(this.#start + i, [crc], this.#buffer.subarray(0, 4096));
+        } catch (error) {
+          this.#failed(this.#start + i, error);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,305 @@
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import { VolcastError } from "../../src/core/mod.ts";
+import { BLOCK_SIZE } from "../../src/format/mod.ts";
+import { MemoryStore } from "../../src/store/mod.ts";
+import type { BlockStore } from "../../src/store/mod.ts";
+import { fsck, Volume } from "../../src/volume/mod.ts";
+import { assertClean, tickingClock } from "../helpers/history.ts";
+import { Random } from "../helpers/random.ts";
+import { stateOf } from "../helpers/replicas.ts";
+import { copyOf, CrashStore, FaultStore } from "../helpers/stores.ts";
+import { test } from "../helpers/strict.ts";
+
+/** A small volume with a few files, closed. */
+async function prepared(capacity: number): Promise<MemoryStore> {
+  const store = new MemoryStore(capacity);
+  const volume = await Volume.create(store, { now: tickingClock() });
+  await volume.exclusive(({ fs }) => {
+    for (let i = 0; i < 20; i++) {
+      const ino = fs.create(2, `old${i}`, { type: "file" });
+      fs.write(ino, 0, new Random(i).bytes(i * 700));
+    }
+  });
+  await volume.close();
+  return store;
+}
+
+/** What a publisher does: change, checkpoint, snapshot with its pointer, delete the old one. */
+async function publish(volume: Volume, acknowledged: (cp: number) => void): Promise<void> {
+  const done = () => acknowledged(volume.superblock.cp);
+  const random = new Random(7);
+  for (let round = 0; round < 4; round++) {
+    await volume.exclusive(async (writer) => {
+      const { fs } = writer;
+      const ino = fs.create(2, `new${round}`, { type: "file" });
+      fs.write(ino, 0, random.bytes(random.between(1, 30_000)));
+      fs.write(fs.resolve(`/old${round}`), 100, random.bytes(5000));
+      fs.rename({ parent: 2, name: `old${round + 8}` }, { parent: 2, name: `moved${round}` });
+      fs.remove(2, `old${round + 13}`);
+      fs.setExtendedAttributes(ino, { xattrs: new Map([["user.a", random.bytes(5000)]]) });
+      await writer.checkpoint();
+    });
+    done();
+    await volume.exclusive((writer) =>
+      writer.takeSnapshot(`release${round}`, { pointers: ["master"] })
+    );
+    done();
+    if (round > 0) {
+      const old = volume.resolve(`release${round - 1}`).id;
+      await volume.exclusive((writer) => writer.deleteSnapshot(old));
+      done();
+    }
+    await volume.exclusive(async (writer) => {
+      writer.fs.truncate(writer.fs.resolve("/new0"), 10);
+      writer.fs.write(writer.fs.resolve("/old1"), 0, random.bytes(9000));
+      await writer.checkpoint();
+    });
+    done();
+  }
+}
+
+interface Run {
+  readonly store: CrashStore;
+  /** Consistency points that were acknowledged, with the number of events before that. */
+  readonly acknowledged: { events: number; cp: number }[];
+  /** What each consistency point holds. */
+  readonly states: Map<number, unknown>;
+}
+
+/** Runs the publisher on a store that remembers, and notes what is true at each moment. */
+async function run(
+  brokenSync: (number: number) => boolean = () => false,
+): Promise<Run> {
+  const store = new CrashStore(await prepared(700));
+  store.brokenSync = brokenSync;
+  const volume = Volume.open(store, { now: tickingClock() });
+  const acknowledged = [{ events: 0, cp: volume.superblock.cp }];
+  await publish(volume, (cp) => acknowledged.push({ events: store.events.length, cp }));
+  volume.abandon();
+  const states = new Map<number, unknown>();
+  // Whatever the order of writes, with all of them there every root shows what it should.
+  for (let count = 0; count <= store.events.length; count++) {
+    const previous = store.events[count - 1];
+    if (count > 0 && !(previous.kind === "write" && previous.vbn < 2)) continue;
+    const found = Volume.open(store.whole(count));
+    states.set(found.superblock.cp, stateOf(found));
+    found.abandon();
+  }
+  return { store, acknowledged, states };
+}
+
+/** What is wrong with a disk found after a crash; `undefined` when nothing is. */
+function problemOf({ acknowledged, states }: Run, count: number, disk: MemoryStore): unknown {
+  let volume: Volume | undefined;
+  try {
+    volume = Volume.open(disk);
+    const { cp } = volume.superblock;
+    const least = Math.max(
+      ...acknowledged.filter(({ events }) => events <= count).map((ack) => ack.cp),
+    );
+    if (cp < least) return `CP ${cp} was found, ${least} was acknowledged`;
+    assert(states.has(cp), `CP ${cp} was never made`);
+    const { findings } = fsck(volume);
+    if (findings.length > 0) return findings;
+    assertEquals(stateOf(volume), states.get(cp));
+    return undefined;
+  } catch (error) {
+    return error;
+  } finally {
+    volume?.abandon();
+  }
+}
+
+function problems(run: Run, random: Random, disksEach: number): unknown[] {
+  const found: unknown[] = [];
+  for (let count = 0; count <= run.store.events.length; count++) {
+    for (let i = 0; i < disksEach; i++) {
+      const problem = problemOf(run, count, run.store.crashed(count, random));
+      if (problem !== undefined) found.push(problem);
+    }
+  }
+  return found;
+}
+
+test("Volume has an old or the new root after a crash at every write and sync", async () => {
+  const whole = await run();
+  assert(whole.store.events.length > 60 && whole.acknowledged.length > 15);
+  assertEquals(problems(whole, new Random(1), 25), []);
+});
+
+test("the crash test sees a superblock that is written before its blocks are durable", async () => {
+  // Each consistency point syncs twice; the first one is lost, every second time.
+  const broken = await run((number) => number % 2 === 1);
+  assertNotEquals(problems(broken, new Random(2), 5), []);
+});
+
+test("the crash test sees an acknowledgement before the superblock is durable", async () => {
+  const broken = await run((number) => number % 2 === 0);
+  assertNotEquals(problems(broken, new Random(3), 5), []);
+});
+
+test("the crash test sees a disk that lost one durable block", async () => {
+  const whole = await run();
+  const random = new Random(4);
+  let seen = 0;
+  for (let i = 0; i < 40; i++) {
+    const disk = whole.store.whole();
+    const intact = Volume.open(disk);
+    const plane = intact.plane(intact.current);
+    intact.abandon();
+    const used = [...disk.blocks.keys()].filter((vbn) =>
+      (plane.page(0)[vbn >> 5] >>> (vbn & 31) & 1) === 1
+    );
+    disk.blocks.delete(random.pick(used));
+    if (problemOf(whole, whole.store.events.length, disk) !== undefined) seen++;
+  }
+  assertEquals(seen, 40);
+});
+
+test("Volume.create leaves a volume or none after a crash", async () => {
+  const store = new CrashStore(new MemoryStore(300));
+  (await Volume.create(store)).abandon();
+  const random = new Random(5);
+  for (let count = 0; count <= store.events.length; count++) {
+    for (let i = 0; i < 10; i++) {
+      let volume: Volume;
+      try {
+        volume = Volume.open(store.crashed(count, random));
+      } catch (error) {
+        assert(error instanceof VolcastError && error.kind === "damaged", String(error));
+        assert(count < store.events.length, "it was acknowledged");
+        continue;
+      }
+      assertClean(volume);
+      volume.abandon();
+    }
+  }
+});
+
+test("Volume finds its local state, the old or the new, after a crash", async () => {
+  const store = new CrashStore(await prepared(300));
+  const volume = Volume.open(store);
+  const acknowledged = [0];
+  for (let i = 1; i <= 6; i++) {
+    await volume.updateLocal((state) => {
+      state.site = `site${i}`;
+      // Longer than a block, so that it can be torn between blocks too.
+      state.sites = {
+        below: { needs: Array.from({ length: i * 80 }, (_, j) => `${j + 1}-0000000${i}`) },
+      };
+    });
+    acknowledged.push(store.events.length);
+  }
+  volume.abandon();
+  const random = new Random(6);
+  for (let count = 0; count <= store.events.length; count++) {
+    for (let i = 0; i < 30; i++) {
+      const found = Volume.open(store.crashed(count, random));
+      const number = Number(found.local.site?.slice(4) ?? 0);
+      assertEquals(found.local.sites.below?.needs.length ?? 0, number * 80);
+      const least = acknowledged.findLastIndex((events) => events <= count);
+      assert(number === least || number === least + 1, `${number}, acknowledged ${least}`);
+      found.abandon();
+    }
+  }
+});
+
+test("Volume is poisoned by the first write error, and a reopen finds the last CP", async () => {
+  const initial = await prepared(700);
+  const reference = await run();
+  let tried = 0;
+  for (const call of ["write", "sync"] as const) {
+    for (const [kind, forEver] of [["full", true], ["io", false]] as const) {
+      for (let at = 1;; at++) {
+        const store = copyOf(initial);
+        const faulty = new FaultStore(store, { at, call, kind, forEver });
+        const volume = Volume.open(faulty, { now: tickingClock() });
+        let last = volume.superblock.cp;
+        let error: unknown;
+        try {
+          await publish(volume, (cp) => last = cp);
+        } catch (caught) {
+          error = caught;
+        }
+        if (error === undefined) {
+          await volume.close();
+          break;
+        }
+        tried++;
+        assert(error instanceof VolcastError && error.kind === kind, `${call} ${at}: ${error}`);
+        assertEquals(volume.poisoned?.kind, kind);
+        // Nothing is written after it, whatever is tried.
+        for (
+          const attempt of [
+            () => volume.checkpoint(),
+            () => volume.exclusive(({ fs }) => fs.create(2, "late", { type: "file" })),
+            () => volume.updateLocal((state) => void (state.site = "late")),
+            () => volume.exclusive((writer) => writer.takeSnapshot("late")),
+          ]
+        ) {
+          const refused = await assertRejects(attempt, VolcastError);
+          assertEquals(refused.kind, kind);
+        }
+        await volume.close();
+        assertEquals(faulty.writesAfterFault, 0, `${call} ${at}`);
+
+        const found = Volume.open(store);
+        assert(found.superblock.cp >= last, `CP ${found.superblock.cp}, acknowledged ${last}`);
+        assertClean(found);
+        assertSameShape(found, reference);
+        await found.exclusive(async (writer) => {
+          writer.fs.write(writer.fs.create(2, "again", { type: "file" }), 0, new Uint8Array(9));
+          await writer.checkpoint();
+        });
+        assertClean(found);
+        await found.close();
+      }
+    }
+  }
+  assert(tried > 80, `${tried} faults`);
+});
+
+/** Two runs have other root checksums (a root holds random bytes), and the same content by CP. */
+function assertSameShape(volume: Volume, { states }: Run): void {
+  const shape = (state: unknown) => {
+    const { current, views } = state as {
+      current: { cp: number };
+      views: { id: string; lines: string[] }[];
+    };
+    return {
+      cp: current.cp,
+      views: views.map(({ id, lines }) => ({ cp: id.split("-")[0], lines })),
+    };
+  };
+  assertEquals(shape(stateOf(volume)), shape(states.get(volume.superblock.cp)));
+}
+
+test("Volume gives no wrong byte when reads fail", async () => {
+  const initial = await prepared(700);
+  const sound = Volume.open(copyOf(initial));
+  const wanted = stateOf(sound);
+  await sound.close();
+  for (let at = 1; at < 60; at++) {
+    const faulty: FaultStore & BlockStore = new FaultStore(copyOf(initial), {
+      at,
+      call: "read",
+      kind: "io",
+    });
+    let volume: Volume;
+    try {
+      volume = Volume.open(faulty, { cacheBytes: BLOCK_SIZE });
+    } catch (error) {
+      assert(error instanceof VolcastError && error.kind === "io", String(error));
+      continue;
+    }
+    try {
+      assertEquals(stateOf(volume), wanted);
+    } catch (error) {
+      assert(error instanceof VolcastError && error.kind === "io", String(error));
+    }
+    // It was a passing trouble.
+    volume.leases.endAll();
+    assertEquals(stateOf(volume), wanted);
+    await volume.close();
+  }
+});
