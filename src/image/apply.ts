@@ -1,0 +1,501 @@
+/**
+ * Applying an image: its blocks are put in their places, everything is checked, then one superblock
+ * makes the new root current.
+ *
+ * Invariants:
+ * 1. Until the flip nothing that the current root or a held snapshot reaches is changed: the image of
+ *    `A - B` holds only VBNs that B does not have, and snapshots whose blocks come in are dropped (and
+ *    that is durable) before the first write.
+ * 2. I6: before the flip every frame, the counts and the end record have been checked; the set of VBNs
+ *    received is A's plane without B's, as computed from the planes held here now; and every pointer
+ *    below A's root into a received block has that block's checksum.
+ * 3. What has arrived is recorded only after it is durable, so going on never skips a lost block.
+ *
+ * A crash leaves: before the first write the old state; while blocks come in the old root, and a record
+ * of how far it got; after the flip the new root.
+ *
+ * @module
+ */
+
+import { createHash } from "node:crypto";
+import {
+  BitPlane,
+  damaged,
+  difference,
+  equalPlanes,
+  hasBit,
+  intersects,
+  PAGE_BITS,
+  pageCountOf,
+  type Plane,
+  type Run,
+  VolcastError,
+} from "../core/mod.ts";
+import {
+  BLOCK_SIZE,
+  checkEnd,
+  checkFrame,
+  checkIndexEnd,
+  checksum,
+  decodeRoot,
+  decodeStreamHeader,
+  encodeIndexEnd,
+  encodeStreamHeader,
+  END_LAYOUT,
+  FRAME_BLOCKS,
+  FRAME_LAYOUT,
+  idOf,
+  INDEX_END_LAYOUT,
+  RUN_LAYOUT,
+  sealFrame,
+  STREAM_HEADER_LAYOUT,
+  type StreamHeader,
+} from "../format/mod.ts";
+import { ContentChecker, type Volume, walkRoot } from "../volume/mod.ts";
+import { ByteReader, CutError } from "./byte_reader.ts";
+import { checksumOfParts, framesOffset } from "./image.ts";
+import { framesOfPage } from "./plan.ts";
+
+/** Where an image's bytes come from: a file, or one parent after another. */
+export interface ImageSource {
+  /** The bytes from `offset` on. @throws What makes it impossible; then the transfer ends. */
+  open(offset: number): Promise<ReadableStream<Uint8Array>>;
+  /** The stream was cut or was not as it should be: whether to open it again, here or elsewhere. */
+  retry(error: unknown, progressed: boolean): Promise<boolean>;
+}
+
+/** Options of {@linkcode applyImage}. */
+export interface ApplyOptions {
+  /** Called with bytes received and bytes in all. */
+  readonly progress?: (done: number, total: number) => void;
+  /** Longest wait for readers of snapshots that must go, ms; 10,000 by default. */
+  readonly drainMs?: number;
+  /** Bytes between two records of progress; 64 MiB by default. */
+  readonly recordBytes?: number;
+  /** Ends the transfer between two frames; what has arrived is recorded. */
+  readonly signal?: AbortSignal;
+}
+
+/** What was done. */
+export interface Applied {
+  /** Id of the snapshot that is current now. */
+  readonly top: string;
+  readonly name: string;
+  /** Id of the base, absent after a full image. */
+  readonly base?: string;
+  readonly blocks: number;
+  /** Bytes taken from the source. */
+  readonly bytes: number;
+  /** Bytes of the whole stream. */
+  readonly byteCount: number;
+  /** Snapshots that went because their blocks were used again. */
+  readonly dropped: readonly string[];
+}
+
+/** The header and the index of a stream, checked as far as they can be alone. */
+interface Index {
+  readonly header: StreamHeader;
+  readonly plane: Plane;
+  readonly indexCrc: number;
+}
+
+/**
+ * Receives an image into a replica and makes it current. A volume without a root takes a full image,
+ * one with a root an increment whose base is its current snapshot.
+ *
+ * @throws {VolcastError} `diverged` (other volume, other base), `damaged`, `nothing` (it is current
+ *   already), `io`, `full`. The volume then is as it was.
+ */
+export async function applyImage(
+  volume: Volume,
+  source: ImageSource,
+  options: ApplyOptions = {},
+): Promise<Applied> {
+  const transfer = new Transfer(volume, source, options);
+  return await transfer.run();
+}
+
+class Transfer {
+  readonly #volume: Volume;
+  readonly #source: ImageSource;
+  readonly #options: ApplyOptions;
+  #reader: ByteReader | undefined;
+  #index: Index | undefined;
+  #dropped: string[] = [];
+  #bytes = 0;
+  /** Frames that have arrived. */
+  #done = 0;
+
+  constructor(volume: Volume, source: ImageSource, options: ApplyOptions) {
+    this.#volume = volume;
+    this.#source = source;
+    this.#options = options;
+  }
+
+  async run(): Promise<Applied> {
+    try {
+      this.#index = await this.#again(() => this.#readIndex());
+      const { header } = this.#index;
+      await this.#makeRoom(this.#index.plane);
+      await this.#receiveFrames(this.#index);
+      await this.#volume.syncReceived();
+      verifyReceived(this.#volume, header, this.#index.plane);
+      await this.#finish(header);
+      return {
+        top: idOf(header.top),
+        name: header.top.name,
+        ...(header.base === undefined ? {} : { base: idOf(header.base) }),
+        blocks: header.blockCount,
+        bytes: this.#bytes,
+        byteCount: header.byteCount,
+        dropped: this.#dropped,
+      };
+    } catch (error) {
+      await this.#keepProgress(error);
+      throw error;
+    } finally {
+      await this.#reader?.cancel();
+    }
+  }
+
+  /** Runs a step from a place where the stream can be opened again. */
+  async #again<T>(step: () => Promise<T>, progress: () => number = () => 0): Promise<T> {
+    for (;;) {
+      const before = progress();
+      try {
+        return await step();
+      } catch (error) {
+        const transient = error instanceof CutError ||
+          error instanceof VolcastError && error.kind === "damaged";
+        await this.#reader?.cancel();
+        this.#reader = undefined;
+        if (!transient || !(await this.#source.retry(error, progress() > before))) {
+          throw error instanceof CutError ? cutOff(error) : error;
+        }
+      }
+    }
+  }
+
+  async #open(offset: number): Promise<ByteReader> {
+    await this.#reader?.cancel();
+    this.#reader = new ByteReader(await this.#source.open(offset));
+    return this.#reader;
+  }
+
+  async #readIndex(): Promise<Index> {
+    const reader = await this.#open(0);
+    const header = decodeStreamHeader(await reader.take(STREAM_HEADER_LAYOUT.size));
+    checkFits(this.#volume, header);
+    const pageCount = pageCountOf(header.capacity);
+    const crcs: number[] = [];
+    const plane = new BitPlane(pageCount);
+    for await (const part of readRuns(reader, header, header.runCount, crcs)) {
+      for (const run of part) plane.setRun(run.start, run.count);
+    }
+    for await (const _ of readRuns(reader, header, header.deallocatedCount, crcs));
+    const indexCrc = checksumOfParts(crcs);
+    checkIndexEnd(await reader.take(INDEX_END_LAYOUT.size), indexCrc);
+    this.#bytes += framesOffset(header);
+    return { header, plane, indexCrc };
+  }
+
+  /** Drops the snapshots whose blocks come in, once nobody reads them. */
+  async #makeRoom(plane: Plane): Promise<void> {
+    const volume = this.#volume;
+    if (!volume.hasRoot) return;
+    if (intersects(plane, volume.plane(volume.current))) {
+      throw new VolcastError(
+        "diverged",
+        "Cannot apply the image: it would write over blocks of the current snapshot",
+        "Take a full image instead",
+      );
+    }
+    const gone = volume.snapshots().filter((snapshot) =>
+      snapshot.id !== volume.current.id && intersects(plane, volume.plane(snapshot))
+    );
+    if (gone.length === 0) return;
+    const ids = new Set(gone.map((snapshot) => snapshot.id));
+    await volume.updateLocal((state) => {
+      state.held = state.held.filter((id) => !ids.has(id));
+    });
+    await volume.leases.clear(ids, this.#options.drainMs ?? 10_000);
+    this.#dropped = gone.map((snapshot) => snapshot.name);
+  }
+
+  async #receiveFrames({ header, plane, indexCrc }: Index): Promise<void> {
+    const frames: Run[] = [];
+    for (const index of plane.pages()) frames.push(...framesOfPage(plane, index));
+    if (frames.length !== header.frameCount) {
+      throw damaged(
+        `Cannot read the image: its index makes ${frames.length} frames, its header says ${header.frameCount}`,
+      );
+    }
+    const crcs = new Uint32Array(frames.length);
+    const buffer = new Uint8Array(FRAME_LAYOUT.size + FRAME_BLOCKS * BLOCK_SIZE);
+    this.#done = this.#readBack(header, frames, crcs, buffer);
+    let offset = framesOffset(header) + bytesOfFrames(frames, this.#done);
+    if (this.#done > 0) {
+      await this.#reader?.cancel();
+      this.#reader = undefined;
+    }
+    const recordBytes = this.#options.recordBytes ?? 64 * 2 ** 20;
+    let recorded = offset;
+    await this.#again(async () => {
+      const reader = this.#reader ?? await this.#open(offset);
+      for (; this.#done < frames.length; this.#done++) {
+        const next = this.#done;
+        this.#options.signal?.throwIfAborted();
+        const { start, count } = frames[next];
+        const frame = buffer.subarray(0, FRAME_LAYOUT.size + count * BLOCK_SIZE);
+        await reader.fill(frame);
+        crcs[next] = checkFrame(frame, start, count);
+        this.#volume.writeReceived(start, frame.subarray(FRAME_LAYOUT.size));
+        offset += frame.length;
+        this.#bytes += frame.length;
+        this.#options.progress?.(offset, header.byteCount);
+        if (offset - recorded >= recordBytes) {
+          await this.#record(header, next + 1);
+          recorded = offset;
+        }
+      }
+      const end = await reader.take(END_LAYOUT.size);
+      checkEnd(end, frames.length, digestOf(header, indexCrc, crcs));
+      if (!(await reader.atEnd())) throw damaged("Cannot read the image: bytes follow its end");
+      this.#bytes += end.length;
+    }, () => this.#done);
+    this.#options.progress?.(header.byteCount, header.byteCount);
+  }
+
+  /** What an interrupted transfer of this very image left: read back, so that it is known to be there. */
+  #readBack(
+    header: StreamHeader,
+    frames: readonly Run[],
+    crcs: Uint32Array,
+    buffer: Uint8Array,
+  ): number {
+    const { transfer } = this.#volume.local;
+    const base = header.base === undefined ? undefined : idOf(header.base);
+    if (transfer === undefined || transfer.top !== idOf(header.top) || transfer.base !== base) {
+      return 0;
+    }
+    const count = Math.min(transfer.frames, frames.length);
+    for (let i = 0; i < count; i++) {
+      const frame = buffer.subarray(0, FRAME_LAYOUT.size + frames[i].count * BLOCK_SIZE);
+      this.#volume.io.store.read(frames[i].start, frame.subarray(FRAME_LAYOUT.size));
+      crcs[i] = sealFrame(frame, frames[i].start, frames[i].count);
+    }
+    return count;
+  }
+
+  /**
+   * The transfer ended early: what has arrived is recorded for the next one. Not if something was wrong
+   * with it: the next one begins anew then, or it would fail in the same way for ever.
+   */
+  async #keepProgress(error: unknown): Promise<void> {
+    const volume = this.#volume;
+    if (volume.poisoned !== undefined) return;
+    try {
+      const isDamaged = error instanceof VolcastError && error.kind === "damaged" &&
+        !(error.cause instanceof CutError);
+      if (!isDamaged && this.#index !== undefined && this.#done > 0) {
+        await this.#record(this.#index.header, this.#done);
+      } else if (isDamaged && volume.local.transfer !== undefined) {
+        await volume.updateLocal((state) => {
+          delete state.transfer;
+        });
+      }
+    } catch {
+      // The error that ended the transfer is the one to be told.
+    }
+  }
+
+  async #record(header: StreamHeader, frames: number): Promise<void> {
+    await this.#volume.syncReceived();
+    await this.#volume.updateLocal((state) => {
+      state.transfer = {
+        top: idOf(header.top),
+        ...(header.base === undefined ? {} : { base: idOf(header.base) }),
+        frames,
+      };
+    });
+  }
+
+  async #finish(header: StreamHeader): Promise<void> {
+    const volume = this.#volume;
+    // Before the flip: the base is complete and will be a snapshot of the new root, if that lists it.
+    await volume.updateLocal((state) => {
+      const listed = volume.hasRoot ? volume.snapshots().map((snapshot) => snapshot.id) : [];
+      state.held = listed;
+      delete state.transfer;
+    });
+    await volume.flip(header.top);
+  }
+}
+
+/** What can be said from the header alone. */
+function checkFits(volume: Volume, header: StreamHeader): void {
+  if (header.volumeId !== volume.volumeId) {
+    throw new VolcastError(
+      "diverged",
+      `Cannot apply the image: it is of volume ${header.volumeId}, this is volume ${volume.volumeId}`,
+      "Apply it to a copy of its own volume, or to a path that does not exist yet",
+    );
+  }
+  const { zone } = volume;
+  if (header.capacity !== zone.capacity || header.dataStart !== zone.data.start) {
+    throw new VolcastError(
+      "diverged",
+      `Cannot apply the image: it is of a volume of ${header.capacity} blocks, this one has ${zone.capacity}`,
+    );
+  }
+  const top = idOf(header.top);
+  const base = header.base === undefined ? undefined : idOf(header.base);
+  if (!volume.hasRoot) {
+    if (base === undefined) return;
+    throw new VolcastError(
+      "diverged",
+      `Cannot apply the image: it is the increment since '${
+        header.base!.name
+      }' (${base}), and there is no volume yet`,
+      "Apply a full image first",
+    );
+  }
+  if (volume.role === "origin") {
+    throw new VolcastError(
+      "diverged",
+      "Cannot apply the image: the volume is an origin and has changes of its own",
+      "Apply it to a replica, or to a path that does not exist yet",
+    );
+  }
+  const { current } = volume;
+  if (top === current.id) {
+    throw new VolcastError("nothing", `The volume is at '${current.name}' (${top}) already`);
+  }
+  if (base !== current.id) {
+    throw new VolcastError(
+      "diverged",
+      `Cannot apply the image: its base is '${
+        header.base?.name ?? "none"
+      }' (${base}), the volume is at '${current.name}' (${current.id})`,
+      `Apply the image that leads from '${current.name}' to '${header.base?.name}' first`,
+    );
+  }
+}
+
+/** The runs of one part of the index, page by page; each checked and its checksum noted. */
+async function* readRuns(
+  reader: ByteReader,
+  header: StreamHeader,
+  count: number,
+  crcs: number[],
+): AsyncGenerator<Run[]> {
+  const bytes: Uint8Array[] = [];
+  let runs: Run[] = [];
+  let page = -1;
+  let end = -1;
+  const close = () => {
+    crcs.push(checksum(concat(bytes)));
+    bytes.length = 0;
+    const part = runs;
+    runs = [];
+    return part;
+  };
+  for (let i = 0; i < count;) {
+    const batch = Math.min(count - i, 8192);
+    const chunk = await reader.take(batch * RUN_LAYOUT.size);
+    for (let j = 0; j < batch; j++, i++) {
+      const at = j * RUN_LAYOUT.size;
+      const run = RUN_LAYOUT.read(chunk, at);
+      const last = run.start + run.count - 1;
+      const runPage = Math.floor(run.start / PAGE_BITS);
+      if (
+        run.count === 0 || run.start < header.dataStart || last >= header.capacity ||
+        run.start < end || runPage !== Math.floor(last / PAGE_BITS)
+      ) {
+        throw damaged(
+          `Cannot read the image: its index has a run of ${run.count} blocks at VBN ${run.start}, which cannot be`,
+        );
+      }
+      if (runPage !== page && runs.length > 0) yield close();
+      page = runPage;
+      end = last + 1;
+      runs.push(run);
+      bytes.push(chunk.subarray(at, at + RUN_LAYOUT.size));
+    }
+  }
+  if (runs.length > 0) yield close();
+}
+
+/**
+ * Invariant 2: everything the new root reaches is here.
+ * @throws {VolcastError} `damaged`, naming what is missing or wrong.
+ */
+function verifyReceived(volume: Volume, header: StreamHeader, received: Plane): void {
+  const { io } = volume;
+  // The superblock will repeat what the header says, and a root that contradicts it cannot be opened.
+  const root = decodeRoot(io.read(header.top.root));
+  if (root.volumeId !== header.volumeId || root.cp !== header.top.cp) {
+    throw damaged(
+      `Cannot apply the image: its header says volume ${header.volumeId} and CP ${header.top.cp}, its ` +
+        `root ${root.volumeId} and ${root.cp}`,
+    );
+  }
+  const base = volume.hasRoot ? volume.plane(volume.current) : undefined;
+  const seen = new BitPlane(received.pageCount);
+  let failure: unknown;
+  const content = new ContentChecker(io, (_, error) => failure ??= error);
+  walkRoot(io, header.top.root, (pointer, use) => {
+    if (!hasBit(received, pointer.vbn)) {
+      // Not sent: then the base has it, and nothing below it was sent either.
+      if (base !== undefined && hasBit(base, pointer.vbn)) return false;
+      throw damaged(
+        `Cannot apply the image: VBN ${pointer.vbn} is in use and neither in the image nor in its base`,
+      );
+    }
+    seen.set(pointer.vbn);
+    if (use === "content") content.add(pointer);
+    return true;
+  });
+  content.flush();
+  if (failure !== undefined) throw failure;
+  const top = volume.plane({ id: idOf(header.top), root: header.top.root });
+  const expected = base === undefined ? top : difference(top, base);
+  if (!equalPlanes(received, expected) || !equalPlanes(received, seen)) {
+    throw damaged(
+      "Cannot apply the image: the blocks in it are not those that its top has and its base has not",
+    );
+  }
+}
+
+function digestOf(header: StreamHeader, indexCrc: number, crcs: Uint32Array): Uint8Array {
+  return createHash("sha256")
+    .update(encodeStreamHeader(header))
+    .update(encodeIndexEnd(indexCrc))
+    .update(new Uint8Array(crcs.buffer))
+    .digest();
+}
+
+function bytesOfFrames(frames: readonly Run[], count: number): number {
+  let bytes = 0;
+  for (let i = 0; i < count; i++) bytes += FRAME_LAYOUT.size + frames[i].count * BLOCK_SIZE;
+  return bytes;
+}
+
+function concat(parts: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+function cutOff(error: CutError): VolcastError {
+  return new VolcastError(
+    "damaged",
+    `Cannot apply the image: it is incomplete (${error.message})`,
+    "Fetch the rest, for example with curl -C -",
+    { cause: error },
+  );
+}

@@ -1,0 +1,72 @@
+/**
+ * Taking exact numbers of bytes from a stream of chunks.
+ *
+ * @module
+ */
+
+/** A stream ended or broke before it should have. Whoever has another way to the bytes may go on there. */
+export class CutError extends Error {
+  override readonly name = "CutError";
+}
+
+/** See the module. */
+export class ByteReader {
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  #chunk: Uint8Array = new Uint8Array(0);
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.#reader = stream.getReader();
+  }
+
+  /**
+   * Fills `target`.
+   * @throws {CutError} When the stream ends or fails before.
+   */
+  async fill(target: Uint8Array): Promise<void> {
+    let done = 0;
+    while (done < target.length) {
+      if (this.#chunk.length === 0) await this.#next();
+      const count = Math.min(this.#chunk.length, target.length - done);
+      target.set(this.#chunk.subarray(0, count), done);
+      this.#chunk = this.#chunk.subarray(count);
+      done += count;
+    }
+  }
+
+  /** The next `count` bytes; for small counts. */
+  async take(count: number): Promise<Uint8Array> {
+    const target = new Uint8Array(count);
+    await this.fill(target);
+    return target;
+  }
+
+  /** Whether nothing follows. */
+  async atEnd(): Promise<boolean> {
+    while (this.#chunk.length === 0) {
+      const { value, done } = await this.#reader.read();
+      if (done) return true;
+      this.#chunk = value;
+    }
+    return false;
+  }
+
+  /** Gives the stream up. */
+  async cancel(): Promise<void> {
+    try {
+      await this.#reader.cancel();
+    } catch {
+      // It has failed already; whoever read from it was told.
+    }
+  }
+
+  async #next(): Promise<void> {
+    let result: ReadableStreamReadResult<Uint8Array>;
+    try {
+      result = await this.#reader.read();
+    } catch (error) {
+      throw new CutError("The stream broke", { cause: error });
+    }
+    if (result.done) throw new CutError("The stream ended before its end record");
+    this.#chunk = result.value;
+  }
+}

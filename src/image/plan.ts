@@ -1,0 +1,117 @@
+/**
+ * Planning: what an image holds, exactly, from planes alone. No block of content is read.
+ *
+ * @module
+ */
+
+import {
+  difference,
+  evaluate,
+  forEachRunOfPage,
+  PAGE_BITS,
+  parseExpression,
+  type Plane,
+  type Run,
+} from "../core/mod.ts";
+import { BLOCK_SIZE, FRAME_BLOCKS, streamLength } from "../format/mod.ts";
+import type { Volume } from "../volume/mod.ts";
+
+/** What an expression selects. */
+export interface Plan {
+  /** Blocks selected. */
+  readonly blocks: number;
+  /** Exact bytes of the image stream that carries them. */
+  readonly bytes: number;
+  /** Runs of consecutive VBNs. */
+  readonly runs: number;
+  /** Bytes of the blocks alone: blocks x 4096. */
+  readonly blockBytes: number;
+}
+
+/** What one page of planes adds to an image. */
+export interface PageCounts {
+  /** Number of the page. */
+  readonly index: number;
+  readonly blocks: number;
+  readonly runs: number;
+  readonly frames: number;
+}
+
+/** Totals over pages. */
+export interface Totals {
+  blocks: number;
+  runs: number;
+  frames: number;
+  /** Runs counted across pages: a run that goes on in the next page is one. */
+  longRuns: number;
+}
+
+/** Counts blocks, runs and frames of a plane, page by page. Pages without a block are left out. */
+export function countPages(plane: Plane): { pages: PageCounts[]; totals: Totals } {
+  const pages: PageCounts[] = [];
+  const totals: Totals = { blocks: 0, runs: 0, frames: 0, longRuns: 0 };
+  let end = -1;
+  for (const index of plane.pages()) {
+    let blocks = 0;
+    let runs = 0;
+    let frames = 0;
+    forEachRunOfPage(plane.page(index), (start, count) => {
+      blocks += count;
+      runs++;
+      frames += framesOfRun(start, count);
+      const vbn = index * PAGE_BITS + start;
+      if (vbn !== end) totals.longRuns++;
+      end = vbn + count;
+    });
+    if (blocks === 0) continue;
+    pages.push({ index, blocks, runs, frames });
+    totals.blocks += blocks;
+    totals.runs += runs;
+    totals.frames += frames;
+  }
+  return { pages, totals };
+}
+
+/** Frames a run is cut into: at most 256 blocks, none crossing a multiple of 256. */
+export function framesOfRun(start: number, count: number): number {
+  return Math.floor((start + count - 1) / FRAME_BLOCKS) - Math.floor(start / FRAME_BLOCKS) + 1;
+}
+
+/** The frames of a page's runs in order, as runs of absolute VBNs. */
+export function framesOfPage(plane: Plane, index: number): Run[] {
+  const frames: Run[] = [];
+  forEachRunOfPage(plane.page(index), (start, count) => {
+    while (count > 0) {
+      const length = Math.min(count, FRAME_BLOCKS - start % FRAME_BLOCKS);
+      frames.push({ start: index * PAGE_BITS + start, count: length });
+      start += length;
+      count -= length;
+    }
+  });
+  return frames;
+}
+
+/**
+ * The plan of an expression such as `june5 - june3`.
+ *
+ * @throws {VolcastError} `usage` for the text, `not-found` for a name in it.
+ */
+export function planExpression(volume: Volume, text: string): Plan {
+  const expression = parseExpression(text);
+  const planeOf = (name: string) => volume.plane(volume.resolve(name));
+  const plane = evaluate(expression, planeOf);
+  const { totals } = countPages(plane);
+  // An image `top - base` also says what was deallocated; other expressions have no base.
+  const { kind } = expression;
+  const deallocated = kind === "-"
+    ? countPages(
+      difference(evaluate(expression.right, planeOf), evaluate(expression.left, planeOf)),
+    ).totals.runs
+    : 0;
+  return {
+    blocks: totals.blocks,
+    bytes: streamLength({ ...totals, deallocated }),
+    runs: totals.longRuns,
+    blockBytes: totals.blocks * BLOCK_SIZE,
+  };
+}
