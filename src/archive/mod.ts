@@ -1,0 +1,10 @@
+/**
+ * Trees of files into a volume and out of it, and as tar archives.
+ *
+ * @module
+ */
+
+export * from "./entry.ts";
+export * from "./exporter.ts";
+export * from "./importer.ts";
+export * from "./tar.ts";

@@ -1,0 +1,612 @@
+/**
+ * Trees as tar archives: POSIX pax with the keywords that GNU tar, star and libarchive use, so that
+ * every attribute goes both ways.
+ *
+ * | pax keyword | is |
+ * |---|---|
+ * | `mtime`, `atime`, `LIBARCHIVE.creationtime` | times in seconds, with as many digits as ns need |
+ * | `SCHILY.xattr.NAME` | an extended attribute, as bytes; `%` and `=` of the name as `%25`, `%3D` |
+ * | `LIBARCHIVE.xattr.NAME` | the same in base64; read where the other is absent |
+ * | `SCHILY.acl.access`, `SCHILY.acl.default`, `RHT.security.selinux` | kept as given, as extended attributes of these names |
+ * | `VOLCAST.dos`, `VOLCAST.sd` | DOS attribute bits; security descriptor in base64 |
+ * | `VOLCAST.type`, `VOLCAST.rdev` | what tar has no type or no room for: sockets, large device numbers |
+ * | `VOLCAST.unchanged`, `VOLCAST.size` | a file the receiver has already, and its size; no body |
+ *
+ * An archive says everything about its files: what it has no extended attributes for has none.
+ *
+ * @module
+ */
+
+import { Buffer } from "node:buffer";
+import { damaged, VolcastError } from "../core/mod.ts";
+import { type Attributes, type TypeName } from "../format/mod.ts";
+import { CHUNK_BYTES, type Content, quote, type TreeEntry, UnreadableEntry } from "./entry.ts";
+import {
+  concat,
+  decodePax,
+  decodeTarHeader,
+  decodeText,
+  encodePax,
+  encodeTarHeader,
+  type PaxRecords,
+  TAR_BLOCK,
+  type TarHeader,
+} from "./tar_header.ts";
+
+/** Most bytes of a pax header or a long name: extended attributes may have a MiB, and there is base64. */
+const MAX_META_BYTES = 8 * 2 ** 20;
+const XATTR = "SCHILY.xattr.";
+const XATTR_BASE64 = "LIBARCHIVE.xattr.";
+/** Records kept as extended attributes under their own keyword. */
+const AS_XATTR: ReadonlySet<string> = new Set([
+  "SCHILY.acl.access",
+  "SCHILY.acl.default",
+  "RHT.security.selinux",
+]);
+
+const TYPES: Readonly<Record<string, TypeName>> = {
+  "\0": "file",
+  "0": "file",
+  "1": "file",
+  "2": "symlink",
+  "3": "charDevice",
+  "4": "blockDevice",
+  "5": "directory",
+  "6": "fifo",
+  "7": "file",
+  // A directory of a GNU incremental archive; its body lists names.
+  "D": "directory",
+};
+const TYPEFLAGS: Readonly<Record<TypeName, string>> = {
+  file: "0",
+  symlink: "2",
+  charDevice: "3",
+  blockDevice: "4",
+  directory: "5",
+  fifo: "6",
+  // tar has no sockets: others get an empty file.
+  socket: "0",
+};
+const NO_CONTENT = new Uint8Array(0);
+const encoder = new TextEncoder();
+
+// --- reading ------------------------------------------------------------------------------------
+
+/**
+ * Reads an archive. The content of an entry must be read before the next entry is asked for; what was
+ * not read is passed over.
+ *
+ * @throws {VolcastError} `damaged` (no archive, cut off), `usage` (a name that cannot be),
+ *   `unsupported` (sparse members, parts of several volumes).
+ */
+export async function* entriesFromTar(
+  stream: ReadableStream<Uint8Array>,
+): AsyncGenerator<TreeEntry> {
+  const source = new BlockSource(stream);
+  try {
+    const global: PaxRecords = new Map();
+    for (let member = await readMember(source, global); member !== undefined;) {
+      const { entry, bodySize } = member;
+      const body = new Body(source, bodySize, entry.path);
+      yield bodySize > 0 && entry.type === "file" ? { ...entry, read: () => body.chunks() } : entry;
+      await body.skip();
+      member = await readMember(source, global);
+    }
+    // What fills up the last record of a tape is nothing to us, but its sender wants it taken.
+    await source.drain();
+  } finally {
+    await source.cancel();
+  }
+}
+
+interface Member {
+  readonly entry: TreeEntry;
+  readonly bodySize: number;
+}
+
+/** The next member, with what precedes it about it. */
+async function readMember(source: BlockSource, global: PaxRecords): Promise<Member | undefined> {
+  const records: PaxRecords = new Map(global);
+  for (;;) {
+    const block = await source.take(TAR_BLOCK);
+    if (block === undefined) {
+      throw damaged(
+        "Cannot read the archive: it has no end",
+        "It was cut off: send it again from the begin",
+      );
+    }
+    const header = decodeTarHeader(block);
+    if (header === undefined) return undefined;
+    switch (header.typeflag) {
+      case "x":
+      case "X":
+        for (const [key, value] of decodePax(await meta(source, header))) records.set(key, value);
+        break;
+      case "g":
+        for (const [key, value] of decodePax(await meta(source, header))) {
+          global.set(key, value);
+          records.set(key, value);
+        }
+        break;
+      case "L":
+        records.set("path", untilNul(await meta(source, header)));
+        break;
+      case "K":
+        records.set("linkpath", untilNul(await meta(source, header)));
+        break;
+      case "V":
+        await meta(source, header);
+        break;
+      default:
+        return memberOf(header, records);
+    }
+  }
+}
+
+async function meta(source: BlockSource, header: TarHeader): Promise<Uint8Array> {
+  if (header.size > MAX_META_BYTES) {
+    throw damaged(
+      `Cannot read the archive: a header has ${header.size} bytes, the limit is ${MAX_META_BYTES}`,
+    );
+  }
+  const body = await source.take(header.size);
+  const padding = await source.take(-header.size & (TAR_BLOCK - 1));
+  if (body === undefined || padding === undefined) {
+    throw damaged("Cannot read the archive: it ends in a header");
+  }
+  return body;
+}
+
+function memberOf(header: TarHeader, records: PaxRecords): Member {
+  const text = (key: string) => {
+    const value = records.get(key);
+    return value === undefined ? undefined : decodeText(value);
+  };
+  const rawPath = text("path") ?? decodeText(header.name);
+  const path = cleanPath(rawPath);
+  refuseSparse(header, records, path);
+  const type = typeOf(header, text("VOLCAST.type"), rawPath);
+  const number = (key: string, least: number, most: number) =>
+    numberOf(text(key), { key, path, least, most });
+  const size = number("size", 0, Number.MAX_SAFE_INTEGER) ?? header.size;
+  const hasBody = type === "file" && header.typeflag !== "1" || header.typeflag === "D";
+  const unchanged = type === "file" && text("VOLCAST.unchanged") === "1";
+  const dos = number("VOLCAST.dos", 0, 2 ** 32 - 1) ?? 0;
+  const link = text("linkpath") ?? decodeText(header.linkname);
+  const atime = timeOf(text("atime"), path);
+  const btime = timeOf(text("LIBARCHIVE.creationtime"), path);
+  const device = type === "charDevice" || type === "blockDevice";
+  const entry: TreeEntry = {
+    path,
+    type,
+    permissions: header.mode & 0o7777,
+    uid: number("uid", 0, 2 ** 32 - 1) ?? header.uid,
+    gid: number("gid", 0, 2 ** 32 - 1) ?? header.gid,
+    mtime: timeOf(text("mtime"), path) ?? BigInt(header.mtime) * 1_000_000_000n,
+    ...(atime === undefined ? {} : { atime }),
+    ...(btime === undefined ? {} : { btime }),
+    size: sizeOf(type, hasBody ? size : 0, link),
+    dos,
+    attributes: attributesOf(records, path),
+    ...(device
+      ? { rdev: number("VOLCAST.rdev", 0, Number.MAX_SAFE_INTEGER) ?? makeDevice(header) }
+      : {}),
+    ...(type === "symlink" ? { target: link } : {}),
+    ...(header.typeflag === "1" ? { linkTo: cleanPath(link) } : {}),
+  };
+  if (!unchanged) return { entry, bodySize: hasBody ? size : 0 };
+  const real = number("VOLCAST.size", 0, Number.MAX_SAFE_INTEGER) ?? 0;
+  return { entry: { ...entry, size: real, unchanged: true }, bodySize: size };
+}
+
+function sizeOf(type: TypeName, size: number, link: string): number {
+  if (type === "symlink") return encoder.encode(link).length;
+  return type === "file" ? size : 0;
+}
+
+function typeOf(header: TarHeader, own: string | undefined, rawPath: string): TypeName {
+  if (own === "socket") return "socket";
+  const type = TYPES[header.typeflag];
+  if (type === undefined) {
+    throw new VolcastError(
+      "unsupported",
+      `Cannot read ${quote(rawPath)} from the archive: members of type ${
+        JSON.stringify(header.typeflag)
+      } are not known`,
+      "Make the archive with: tar --format=pax",
+    );
+  }
+  return type === "file" && header.typeflag !== "1" && rawPath.endsWith("/") ? "directory" : type;
+}
+
+function refuseSparse(header: TarHeader, records: PaxRecords, path: string): void {
+  const sparse = header.typeflag === "S" ||
+    [...records.keys()].some((key) => key.startsWith("GNU.sparse."));
+  if (!sparse && header.typeflag !== "M") return;
+  throw new VolcastError(
+    "unsupported",
+    `Cannot read ${quote(path)} from the archive: it is ${
+      sparse ? "in GNU's format for sparse files" : "a part of a file of several archives"
+    }`,
+    sparse
+      ? "Make the archive without --sparse; holes are found here in any case"
+      : "Put the parts together first",
+  );
+}
+
+/** A member's name without what says nothing. Where it leads is checked by who uses it. */
+function cleanPath(name: string): string {
+  const absolute = name.startsWith("/") ? "/" : "";
+  return absolute + name.split("/").filter((part) => part !== "" && part !== ".").join("/");
+}
+
+function attributesOf(records: PaxRecords, path: string): Attributes {
+  const xattrs = new Map<string, Uint8Array>();
+  let securityDescriptor: Uint8Array | undefined;
+  for (const [key, value] of records) {
+    if (AS_XATTR.has(key)) xattrs.set(key, value);
+    else if (key.startsWith(XATTR)) xattrs.set(unescape(key.slice(XATTR.length)), value);
+    else if (key === "VOLCAST.sd") securityDescriptor = base64Of(value, path);
+    else if (key.startsWith(XATTR_BASE64)) {
+      const name = unescape(key.slice(XATTR_BASE64.length));
+      if (!records.has(XATTR + escape(name))) xattrs.set(name, base64Of(value, path));
+    }
+  }
+  return securityDescriptor === undefined ? { xattrs } : { xattrs, securityDescriptor };
+}
+
+function base64Of(value: Uint8Array, path: string): Uint8Array {
+  const text = decodeText(value);
+  if (!/^[A-Za-z0-9+/]*=*$/.test(text)) {
+    throw damaged(`Cannot read ${quote(path)} from the archive: an attribute is no base64`);
+  }
+  return new Uint8Array(Buffer.from(text, "base64"));
+}
+
+function numberOf(
+  text: string | undefined,
+  is: { key: string; path: string; least: number; most: number },
+): number | undefined {
+  if (text === undefined) return undefined;
+  const value = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (value >= is.least && value <= is.most) return value;
+  throw damaged(`Cannot read ${quote(is.path)} from the archive: its ${is.key} is '${text}'`);
+}
+
+/** ns of a time in seconds, with any number of digits behind the point. */
+function timeOf(text: string | undefined, path: string): bigint | undefined {
+  if (text === undefined) return undefined;
+  const match = /^(-?)(\d{1,12})(?:\.(\d*))?$/.exec(text);
+  if (match === null) {
+    throw damaged(`Cannot read ${quote(path)} from the archive: a time is '${text}'`);
+  }
+  const [, sign, seconds, fraction = ""] = match;
+  const ns = BigInt(seconds + fraction.slice(0, 9).padEnd(9, "0"));
+  return sign === "-" ? -ns : ns;
+}
+
+function untilNul(bytes: Uint8Array): Uint8Array {
+  const end = bytes.indexOf(0);
+  return end < 0 ? bytes : bytes.subarray(0, end);
+}
+
+/** The content of one member; knows what of it was not read yet. */
+class Body {
+  readonly #source: BlockSource;
+  readonly #path: string;
+  readonly #size: number;
+  #left: number;
+
+  constructor(source: BlockSource, size: number, path: string) {
+    this.#source = source;
+    this.#size = size;
+    this.#left = size;
+    this.#path = path;
+  }
+
+  async *chunks(): AsyncGenerator<Uint8Array> {
+    while (this.#left > 0) yield await this.#next();
+  }
+
+  /** Passes over what is left of the body, and what fills up its last block. */
+  async skip(): Promise<void> {
+    while (this.#left > 0) await this.#next();
+    const padding = -this.#size & (TAR_BLOCK - 1);
+    if (await this.#source.take(padding) === undefined) throw this.#cutOff();
+  }
+
+  async #next(): Promise<Uint8Array> {
+    const chunk = await this.#source.take(Math.min(CHUNK_BYTES, this.#left));
+    if (chunk === undefined) throw this.#cutOff();
+    this.#left -= chunk.length;
+    return chunk;
+  }
+
+  #cutOff(): VolcastError {
+    return damaged(
+      `Cannot read the archive: it ends within ${quote(this.#path)}`,
+      "It was cut off: send it again from the begin",
+    );
+  }
+}
+
+/** Pieces of a wanted length from a stream with pieces of any. */
+class BlockSource {
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  #chunk: Uint8Array = NO_CONTENT;
+  #done = false;
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.#reader = stream.getReader();
+  }
+
+  /** Exactly `length` bytes; `undefined` when the stream ends before. */
+  async take(length: number): Promise<Uint8Array | undefined> {
+    if (length <= this.#chunk.length) return this.#cut(length);
+    const whole = new Uint8Array(length);
+    let filled = 0;
+    for (;;) {
+      const piece = this.#cut(Math.min(length - filled, this.#chunk.length));
+      whole.set(piece, filled);
+      filled += piece.length;
+      if (filled === length) return whole;
+      if (!await this.#fill()) return undefined;
+    }
+  }
+
+  /** Reads to the end. */
+  async drain(): Promise<void> {
+    while (await this.#fill());
+  }
+
+  /** Gives the stream back; its sender is told if it is not at its end. */
+  async cancel(): Promise<void> {
+    if (!this.#done) await this.#reader.cancel().catch(() => {});
+    this.#reader.releaseLock();
+  }
+
+  async #fill(): Promise<boolean> {
+    const { done, value } = await this.#reader.read();
+    this.#done = done;
+    this.#chunk = value ?? NO_CONTENT;
+    return !done;
+  }
+
+  #cut(length: number): Uint8Array {
+    const piece = this.#chunk.subarray(0, length);
+    this.#chunk = this.#chunk.subarray(length);
+    return piece;
+  }
+}
+
+// --- writing ------------------------------------------------------------------------------------
+
+/**
+ * Writes an archive. Works only when pulled; entries that turn out to be unreadable are left out (who
+ * made them knows of it).
+ *
+ * @param options.signal Ends the stream with its reason.
+ */
+export function tarFromEntries(
+  entries: AsyncIterable<TreeEntry> | Iterable<TreeEntry>,
+  options: { signal?: AbortSignal } = {},
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const chunks = tarChunks(entries, options.signal);
+  return new ReadableStream<Uint8Array<ArrayBuffer>>({
+    async pull(controller): Promise<void> {
+      const { done, value } = await chunks.next();
+      if (done) controller.close();
+      else controller.enqueue(value);
+    },
+    async cancel(): Promise<void> {
+      await chunks.return(undefined);
+    },
+  }, { highWaterMark: 1 });
+}
+
+/** Small pieces are gathered into chunks of this many bytes. */
+const GATHER_BYTES = 2 ** 18;
+
+async function* tarChunks(
+  entries: AsyncIterable<TreeEntry> | Iterable<TreeEntry>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Uint8Array<ArrayBuffer>, undefined> {
+  let buffer = new Uint8Array(GATHER_BYTES);
+  let filled = 0;
+  for await (const piece of tarPieces(entries)) {
+    for (let at = 0; at < piece.length;) {
+      const part = piece.subarray(at, at + GATHER_BYTES - filled);
+      buffer.set(part, filled);
+      filled += part.length;
+      at += part.length;
+      if (filled < GATHER_BYTES) continue;
+      signal?.throwIfAborted();
+      yield buffer;
+      buffer = new Uint8Array(GATHER_BYTES);
+      filled = 0;
+    }
+  }
+  signal?.throwIfAborted();
+  yield buffer.subarray(0, filled);
+}
+
+async function* tarPieces(
+  entries: AsyncIterable<TreeEntry> | Iterable<TreeEntry>,
+): AsyncGenerator<Uint8Array> {
+  for await (const entry of entries) {
+    if (entry.type !== "file" || entry.linkTo !== undefined || entry.unchanged) {
+      yield headerOf(entry);
+      continue;
+    }
+    let content: Iterator<Uint8Array> | AsyncIterator<Uint8Array>;
+    let next: IteratorResult<Uint8Array>;
+    try {
+      // Read before the header is written: a file that cannot be read has none.
+      content = iteratorOf(entry.read?.() ?? []);
+      next = await content.next();
+    } catch (error) {
+      if (error instanceof UnreadableEntry) continue;
+      throw error;
+    }
+    yield headerOf(entry);
+    let size = 0;
+    try {
+      for (; !next.done && size <= entry.size; next = await content.next()) {
+        size += next.value.length;
+        yield next.value;
+      }
+    } finally {
+      await content.return?.();
+    }
+    if (size !== entry.size) throw changedWhileRead(entry, size);
+    yield new Uint8Array(-size & (TAR_BLOCK - 1));
+  }
+  yield new Uint8Array(2 * TAR_BLOCK);
+}
+
+function changedWhileRead(entry: TreeEntry, size: number): VolcastError {
+  return new VolcastError(
+    "io",
+    `Cannot archive ${quote(entry.path)}: ${size} bytes were read, ${entry.size} were announced`,
+    "It was changed while it was read: run the command again",
+  );
+}
+
+function iteratorOf(content: Content): AsyncIterator<Uint8Array> | Iterator<Uint8Array> {
+  return Symbol.asyncIterator in content
+    ? content[Symbol.asyncIterator]()
+    : content[Symbol.iterator]();
+}
+
+/** Header blocks of an entry, a pax header before it where needed. */
+function headerOf(entry: TreeEntry): Uint8Array {
+  const records: PaxRecords = new Map();
+  const put = (key: string, value: string | Uint8Array) => {
+    records.set(key, typeof value === "string" ? encoder.encode(value) : value);
+  };
+  const path = entry.path === ""
+    ? "./"
+    : entry.type === "directory"
+    ? `${entry.path}/`
+    : entry.path;
+  const link = entry.linkTo ?? entry.target ?? "";
+  const size = entry.type === "file" && entry.linkTo === undefined && !entry.unchanged
+    ? entry.size
+    : 0;
+  const { major, minor } = splitDevice(entry);
+  const { block, overflow } = encodeTarHeader({
+    name: encoder.encode(path),
+    linkname: encoder.encode(link),
+    typeflag: entry.linkTo === undefined ? TYPEFLAGS[entry.type] : "1",
+    mode: entry.permissions,
+    uid: entry.uid,
+    gid: entry.gid,
+    size,
+    mtime: Number(floorSeconds(entry.mtime)),
+    devmajor: major,
+    devminor: minor,
+  });
+  // Names beyond ASCII have a defined encoding in pax records only.
+  if (overflow.has("name") || !isAscii(path)) put("path", path);
+  if (overflow.has("linkname") || !isAscii(link)) put("linkpath", link);
+  if (overflow.has("uid")) put("uid", String(entry.uid));
+  if (overflow.has("gid")) put("gid", String(entry.gid));
+  if (overflow.has("size")) put("size", String(size));
+  if (overflow.has("mtime") || entry.mtime % 1_000_000_000n !== 0n) {
+    put("mtime", seconds(entry.mtime));
+  }
+  if (entry.linkTo === undefined) putAttributes(entry, put);
+  if (records.size === 0) return block;
+  const body = encodePax(records);
+  return concat([
+    paxHeader(path, body.length),
+    body,
+    new Uint8Array(-body.length & (TAR_BLOCK - 1)),
+    block,
+  ]);
+}
+
+function putAttributes(
+  entry: TreeEntry,
+  put: (key: string, value: string | Uint8Array) => void,
+): void {
+  if (entry.atime !== undefined) put("atime", seconds(entry.atime));
+  if (entry.btime !== undefined) put("LIBARCHIVE.creationtime", seconds(entry.btime));
+  for (const [name, value] of entry.attributes?.xattrs ?? []) {
+    put(AS_XATTR.has(name) ? name : XATTR + escape(name), value);
+  }
+  const descriptor = entry.attributes?.securityDescriptor;
+  if (descriptor !== undefined) put("VOLCAST.sd", Buffer.from(descriptor).toString("base64"));
+  if (entry.dos) put("VOLCAST.dos", String(entry.dos));
+  if (entry.type === "socket") put("VOLCAST.type", "socket");
+  const { exact } = splitDevice(entry);
+  if (!exact) put("VOLCAST.rdev", String(entry.rdev));
+  if (entry.unchanged) {
+    put("VOLCAST.unchanged", "1");
+    put("VOLCAST.size", String(entry.size));
+  }
+}
+
+function paxHeader(path: string, size: number): Uint8Array {
+  const name = encoder.encode(`PaxHeaders/${path}`).subarray(0, 100);
+  return encodeTarHeader({
+    // Nobody reads it, but it should not end within a character.
+    name: name.map((byte) => byte < 128 ? byte : 95),
+    linkname: NO_CONTENT,
+    typeflag: "x",
+    mode: 0o644,
+    uid: 0,
+    gid: 0,
+    size,
+    mtime: 0,
+    devmajor: 0,
+    devminor: 0,
+  }).block;
+}
+
+// --- values -------------------------------------------------------------------------------------
+
+function isAscii(text: string): boolean {
+  for (let i = 0; i < text.length; i++) if (text.charCodeAt(i) > 126) return false;
+  return true;
+}
+
+function floorSeconds(ns: bigint): bigint {
+  const whole = ns / 1_000_000_000n;
+  return ns % 1_000_000_000n < 0n ? whole - 1n : whole;
+}
+
+function seconds(ns: bigint): string {
+  const magnitude = ns < 0n ? -ns : ns;
+  const fraction = String(magnitude % 1_000_000_000n).padStart(9, "0").replace(/0+$/, "");
+  return `${ns < 0n ? "-" : ""}${magnitude / 1_000_000_000n}${
+    fraction === "" ? "" : `.${fraction}`
+  }`;
+}
+
+/** Major and minor number as Linux puts them into a device number. */
+function splitDevice({ rdev = 0 }: TreeEntry): { major: number; minor: number; exact: boolean } {
+  const value = BigInt(rdev);
+  const major = Number((value >> 8n & 0xfffn) | (value >> 32n & 0xfffff000n));
+  const minor = Number((value & 0xffn) | (value >> 12n & 0xffffff00n));
+  const header = { devmajor: major, devminor: minor };
+  // Octal numbers of seven digits hold 21 bits.
+  const exact = major < 2 ** 21 && minor < 2 ** 21 && makeDevice(header) === rdev;
+  return exact ? { major, minor, exact } : { major: 0, minor: 0, exact };
+}
+
+function makeDevice({ devmajor, devminor }: { devmajor: number; devminor: number }): number {
+  const major = BigInt(devmajor);
+  const minor = BigInt(devminor);
+  return Number(
+    (minor & 0xffn) | (major & 0xfffn) << 8n | (minor & ~0xffn) << 12n | (major & ~0xfffn) << 32n,
+  );
+}
+
+function escape(name: string): string {
+  return name.replaceAll("%", "%25").replaceAll("=", "%3D");
+}
+
+function unescape(name: string): string {
+  return name.replace(/%3[dD]/g, "=").replaceAll("%25", "%");
+}
