@@ -1,0 +1,38 @@
+/**
+ * What happens at a node, for whoever wants to know.
+ *
+ * @module
+ */
+
+/** An event of a node. */
+export type NodeEvent =
+  | { readonly type: "master"; readonly snapshot: string; readonly name: string }
+  | {
+    readonly type: "progress";
+    readonly top: string;
+    readonly done: number;
+    readonly total: number;
+  }
+  | { readonly type: "pull"; readonly result: string; readonly message: string };
+
+/** Delivers events to listeners; a listener that throws is the listener's problem. */
+export class NodeEvents {
+  readonly #listeners = new Set<(event: NodeEvent) => void>();
+
+  /** Begins to listen. @returns A function that ends the subscription. */
+  subscribe(listener: (event: NodeEvent) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Tells everybody. */
+  emit(event: NodeEvent): void {
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(event);
+      } catch {
+        this.#listeners.delete(listener);
+      }
+    }
+  }
+}

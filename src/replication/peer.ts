@@ -1,0 +1,53 @@
+/**
+ * Another server as replication sees it. What carries the calls (HTTP, or nothing in a simulation) is
+ * not known here.
+ *
+ * @module
+ */
+
+/** What a parent would send. */
+export interface PeerPlan {
+  readonly volumeId: string;
+  /** Blocks of the volume. */
+  readonly capacity: number;
+  /** Id of the top. */
+  readonly top: string;
+  readonly topName: string;
+  /** Id of the base, absent for a full image. */
+  readonly base?: string;
+  /** Exact bytes of the stream. */
+  readonly byteCount: number;
+  readonly blockCount: number;
+  /** Names of the parent and of the nodes above it, nearest first. */
+  readonly chain: readonly string[];
+}
+
+/** Something that happened at a parent. */
+export interface PeerEvent {
+  readonly type: string;
+}
+
+/** Where a site stands, as it tells its parent. */
+export interface SitePosition {
+  /** Id of the snapshot that is current at the site. */
+  readonly snapshot: string;
+  /** Ids of the snapshots that the site's own children stand on. */
+  readonly needs: readonly string[];
+}
+
+/** See the module. */
+export interface Peer {
+  /** What users call it, its URL. */
+  readonly name: string;
+  /**
+   * What would come: the way to the parent's master from `since` (full when absent or not known there).
+   * @throws {VolcastError} `io` when it cannot be reached; its own refusal otherwise.
+   */
+  plan(request: { since?: string; site: string }, signal?: AbortSignal): Promise<PeerPlan>;
+  /** The bytes of a planned image from `offset` on; the same at every parent that has it. */
+  open(plan: PeerPlan, offset: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
+  /** Tells where a site stands now. May be repeated. */
+  confirm(site: string, position: SitePosition, signal?: AbortSignal): Promise<void>;
+  /** What happens at the parent, until the connection ends or `signal` fires. */
+  events(signal: AbortSignal): AsyncIterable<PeerEvent>;
+}

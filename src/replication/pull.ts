@@ -1,0 +1,271 @@
+/**
+ * Pulling: asking parents what there is, taking it, making it current, and saying so.
+ *
+ * States of a pull: ask -> (nothing new) confirm; ask -> transfer -> verify -> flip -> confirm. A cut
+ * transfer goes on at the same parent or the next one from where it was; a confirmation that was lost
+ * is repeated by the next pull.
+ *
+ * Invariants:
+ * 1. A node never takes an image from a chain that it is part of.
+ * 2. A parent that is behind this node does not take it back: going back happens only when the parent
+ *    knows this node's snapshot and its master is another one.
+ * 3. Readers are served from the old root until the flip, and from the old file until the new one is
+ *    complete.
+ *
+ * @module
+ */
+
+import { messageOf, VolcastError } from "../core/mod.ts";
+import { type Applied, applyImage, type ImageSource } from "../image/mod.ts";
+import { adoptIncoming, openIncoming, type Volume, type VolumeOptions } from "../volume/mod.ts";
+import type { Node } from "./node.ts";
+import type { Peer, PeerPlan } from "./peer.ts";
+
+/** Settings of a {@linkcode Puller}. */
+export interface PullOptions {
+  /** In order of preference. */
+  readonly parents: readonly Peer[];
+  readonly volumeOptions?: VolumeOptions;
+  /** Longest wait for readers of what must go, ms; 10,000 by default. */
+  readonly drainMs?: number;
+  /** Failures in a row without a byte of progress before a pull gives up; 5 by default. */
+  readonly attempts?: number;
+  /** First pause between attempts, ms; doubles each time. 200 by default. */
+  readonly backoffMs?: number;
+  /** Called for a volume that took the place of another. */
+  readonly opened?: (volume: Volume) => void;
+}
+
+/** What a pull did. */
+export type PullResult =
+  | { readonly kind: "current"; readonly snapshot: string; readonly name: string }
+  | ({ readonly kind: "full" | "increment"; readonly parent: string } & Applied);
+
+/** See the module. One pull at a time: callers that come while one runs get its result. */
+export class Puller {
+  readonly #node: Node;
+  readonly #options: PullOptions;
+  #running: Promise<PullResult> | undefined;
+  /** Parent and snapshot of the last confirmation that arrived. */
+  #confirmed = "";
+
+  constructor(node: Node, options: PullOptions) {
+    this.#node = node;
+    this.#options = options;
+  }
+
+  /**
+   * Pulls once.
+   * @throws {VolcastError} `io` when no parent can be reached; `diverged`, `damaged` from them.
+   */
+  pull(signal?: AbortSignal): Promise<PullResult> {
+    this.#running ??= this.#pull(signal).finally(() => this.#running = undefined);
+    return this.#running;
+  }
+
+  async #pull(signal?: AbortSignal): Promise<PullResult> {
+    const node = this.#node;
+    try {
+      const { peer, plan } = await this.#ask(signal);
+      const current = node.volumeIfAny?.current;
+      if (current?.id === plan.top) {
+        await this.#confirm(peer, signal);
+        return { kind: "current", snapshot: current.id, name: current.name };
+      }
+      const applied = await this.#take(peer, plan, signal);
+      node.announceMaster();
+      await this.#confirm(peer, signal);
+      return {
+        kind: plan.base === undefined ? "full" : "increment",
+        parent: peer.name,
+        ...applied,
+      };
+    } catch (error) {
+      const parent = node.upstream?.parent ?? this.#options.parents[0].name;
+      node.upstream = { ...node.upstream, parent, error: messageOf(error) };
+      throw error;
+    } finally {
+      node.transfer = undefined;
+    }
+  }
+
+  /** The first parent, in order of preference, that can serve. */
+  async #ask(signal?: AbortSignal): Promise<{ peer: Peer; plan: PeerPlan }> {
+    const node = this.#node;
+    const current = node.volumeIfAny?.current;
+    const failures: unknown[] = [];
+    for (const peer of this.#options.parents) {
+      try {
+        const since = current === undefined ? {} : { since: current.id };
+        const plan = await peer.plan({ ...since, site: node.name }, signal);
+        if (plan.chain.includes(node.name)) throw loop(node.name, peer, plan);
+        const behind = current !== undefined && plan.base === undefined &&
+          plan.top !== current.id && cpOf(plan.top) < current.cp;
+        if (behind) throw isBehind(peer, plan, current.name);
+        node.chain = plan.chain;
+        node.upstream = {
+          parent: peer.name,
+          snapshot: plan.top,
+          name: plan.topName,
+          seenAt: Date.now(),
+        };
+        return { peer, plan };
+      } catch (error) {
+        signal?.throwIfAborted();
+        failures.push(error);
+      }
+    }
+    if (failures.length === 1) throw failures[0];
+    throw new VolcastError(
+      "io",
+      `Cannot pull: none of ${failures.length} parents can serve (${
+        failures.map(messageOf).join("; ")
+      })`,
+    );
+  }
+
+  async #take(peer: Peer, plan: PeerPlan, signal?: AbortSignal): Promise<Applied> {
+    const node = this.#node;
+    const source = this.#source(peer, plan, signal);
+    const options = {
+      drainMs: this.#options.drainMs ?? 10_000,
+      ...(signal === undefined ? {} : { signal }),
+      progress: (done: number, total: number) => {
+        node.transfer = { top: plan.top, done, total };
+        node.events.emit({ type: "progress", top: plan.top, done, total });
+      },
+    };
+    if (plan.base !== undefined) return await applyImage(node.volume, source, options);
+    return await this.#takeFull(plan, source, options);
+  }
+
+  /** A full image comes into a file of its own, which takes the old one's place when complete. */
+  async #takeFull(
+    plan: PeerPlan,
+    source: ImageSource,
+    options: Parameters<typeof applyImage>[2],
+  ): Promise<Applied> {
+    const node = this.#node;
+    const incoming = openIncoming(node.path, plan, this.#options.volumeOptions);
+    let applied: Applied;
+    try {
+      applied = incoming.hasRoot
+        ? alreadyThere(plan, incoming.current.name)
+        : await applyImage(incoming, source, options);
+      // The sites below stay known; what they stand on is told by them again.
+      const sites = node.volumeIfAny?.local.sites ?? {};
+      await incoming.updateLocal((state) => {
+        state.sites = structuredClone(sites);
+      });
+    } catch (error) {
+      await incoming.close();
+      throw error;
+    }
+    adoptIncoming(node.path);
+    this.#options.opened?.(incoming);
+    const old = node.replace(incoming);
+    if (old !== undefined) void retire(old, options?.drainMs ?? 0);
+    return applied;
+  }
+
+  #source(first: Peer, plan: PeerPlan, signal?: AbortSignal): ImageSource {
+    const { parents, attempts = 5, backoffMs = 200 } = this.#options;
+    // The one that was asked first, then the others in order: they have the same bytes.
+    const order = [first, ...parents.filter((peer) => peer !== first)];
+    let turn = 0;
+    let failures = 0;
+    return {
+      open: async (offset) => {
+        for (;;) {
+          try {
+            return await order[turn % order.length].open(plan, offset, signal);
+          } catch (error) {
+            signal?.throwIfAborted();
+            turn++;
+            if (++failures >= attempts * order.length) throw error;
+            await pause(backoffMs, failures, signal);
+          }
+        }
+      },
+      retry: async (error, progressed) => {
+        if (signal?.aborted) return false;
+        failures = progressed ? 0 : failures + 1;
+        // What came was wrong, not just cut: ask somebody else.
+        if (error instanceof VolcastError || failures > 1) turn++;
+        if (failures >= attempts) return false;
+        await pause(backoffMs, failures, signal);
+        return true;
+      },
+    };
+  }
+
+  /** Tells the parent; a failure is not one of the pull, the next pull tells again. */
+  async #confirm(peer: Peer, signal?: AbortSignal): Promise<void> {
+    const node = this.#node;
+    const position = node.position();
+    const mark = JSON.stringify([peer.name, position]);
+    if (mark === this.#confirmed) return;
+    try {
+      await peer.confirm(node.name, position, signal);
+      this.#confirmed = mark;
+    } catch (error) {
+      node.events.emit({ type: "pull", result: "unconfirmed", message: messageOf(error) });
+    }
+  }
+}
+
+function alreadyThere(plan: PeerPlan, name: string): Applied {
+  return {
+    top: plan.top,
+    name,
+    blocks: plan.blockCount,
+    bytes: 0,
+    byteCount: plan.byteCount,
+    dropped: [],
+  };
+}
+
+/** Lets readers of a replaced volume end, for a while. */
+async function retire(volume: Volume, drainMs: number): Promise<void> {
+  const deadline = Date.now() + drainMs;
+  while (volume.leases.size > 0 && Date.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  await volume.close();
+}
+
+function pause(backoffMs: number, failures: number, signal?: AbortSignal): Promise<void> {
+  // Full jitter: many sites that lost one parent must not come back at the same moment.
+  const limit = Math.min(10_000, backoffMs * 2 ** failures);
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, limit * (0.5 + Math.random() / 2));
+    signal?.addEventListener("abort", done);
+  });
+}
+
+function cpOf(id: string): number {
+  return Number(id.split("-")[0]);
+}
+
+function loop(name: string, peer: Peer, plan: PeerPlan): VolcastError {
+  return new VolcastError(
+    "diverged",
+    `Cannot pull from ${peer.name}: its chain of parents (${
+      plan.chain.join(" <- ")
+    }) contains this node, '${name}'`,
+    "Give each node a name of its own (--site) and a parent that is not below it",
+  );
+}
+
+function isBehind(peer: Peer, plan: PeerPlan, name: string): VolcastError {
+  return new VolcastError(
+    "io",
+    `Cannot pull from ${peer.name}: it is behind, at '${plan.topName}', this node is at '${name}'`,
+    "It will catch up; nothing was changed here",
+  );
+}

@@ -1,0 +1,303 @@
+/**
+ * Nodes in one process, joined by peers that call each other without a network.
+ */
+
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { VolcastError } from "../../src/core/mod.ts";
+import { INO } from "../../src/format/mod.ts";
+import { Image } from "../../src/image/mod.ts";
+import {
+  Node,
+  type Peer,
+  type PeerEvent,
+  type PeerPlan,
+  Puller,
+  selectImage,
+  type SitePosition,
+} from "../../src/replication/mod.ts";
+import { createVolumeFile, fsck, type Volume } from "../../src/volume/mod.ts";
+
+/** A parent in this process, whose line can be made bad. */
+class LocalPeer implements Peer {
+  readonly name: string;
+  readonly node: Node;
+  /** Bytes after which a stream breaks, once for each entry. */
+  cuts: number[] = [];
+  /** Positions of the bits that are turned, once for each entry. */
+  flips: number[] = [];
+  down = false;
+  loseConfirmations = false;
+  opened = 0;
+
+  constructor(node: Node) {
+    this.node = node;
+    this.name = node.name;
+  }
+
+  plan(request: { since?: string; site: string }): Promise<PeerPlan> {
+    this.#checkUp();
+    const { volume } = this.node;
+    const { top, base } = selectImage(volume, request);
+    const image = new Image(volume, top, base);
+    return Promise.resolve({
+      volumeId: volume.volumeId,
+      capacity: volume.zone.capacity,
+      top: top.id,
+      topName: top.name,
+      ...(base === undefined ? {} : { base: base.id }),
+      byteCount: image.byteCount,
+      blockCount: image.header.blockCount,
+      chain: [this.node.name, ...this.node.chain],
+    });
+  }
+
+  open(plan: PeerPlan, offset: number): Promise<ReadableStream<Uint8Array>> {
+    this.#checkUp();
+    this.opened++;
+    const { volume } = this.node;
+    const base = plan.base === undefined ? undefined : volume.resolve(plan.base);
+    const image = new Image(volume, volume.resolve(plan.top), base);
+    const cut = this.cuts.shift() ?? Infinity;
+    const flip = this.flips.shift() ?? -1;
+    let position = offset;
+    return Promise.resolve(
+      image.stream({ from: offset }).pipeThrough(
+        new TransformStream<Uint8Array, Uint8Array>({
+          transform(chunk, controller): void {
+            const begin = position;
+            position += chunk.length;
+            if (flip >= begin && flip < position) chunk[flip - begin] ^= 1;
+            if (begin - offset < cut) controller.enqueue(chunk.subarray(0, cut - (begin - offset)));
+            if (position - offset >= cut) controller.error(new Error("the line is cut"));
+          },
+        }),
+      ),
+    );
+  }
+
+  async confirm(site: string, position: SitePosition): Promise<void> {
+    if (this.loseConfirmations) throw new VolcastError("io", "the confirmation got lost");
+    this.#checkUp();
+    await this.node.confirm(site, position);
+  }
+
+  async *events(): AsyncGenerator<PeerEvent> {}
+
+  #checkUp(): void {
+    if (this.down) throw new VolcastError("io", `Cannot reach ${this.name}: it is down`);
+  }
+}
+
+class World implements AsyncDisposable {
+  readonly directory = Deno.makeTempDirSync({ prefix: "volcast-chain-" });
+  readonly nodes: Node[] = [];
+
+  async origin(): Promise<Node> {
+    const path = `${this.directory}/origin.vol`;
+    const volume = await createVolumeFile(path, 32 * 2 ** 20);
+    return this.#add(new Node({ name: "origin", path, volume }));
+  }
+
+  site(name: string): Node {
+    return this.#add(new Node({ name, path: `${this.directory}/${name}.vol` }));
+  }
+
+  #add(node: Node): Node {
+    this.nodes.push(node);
+    return node;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const node of this.nodes) await node.volumeIfAny?.close();
+    Deno.removeSync(this.directory, { recursive: true });
+  }
+}
+
+async function publish(node: Node, name: string, byteCount = 100_000): Promise<void> {
+  await node.volume.exclusive(async (writer) => {
+    const ino = writer.fs.lookup(INO.root, "file") ??
+      writer.fs.create(INO.root, "file", { type: "file" });
+    const content = new Uint8Array(byteCount);
+    for (let at = 0; at < byteCount; at += 65536) {
+      crypto.getRandomValues(content.subarray(at, at + 65536));
+    }
+    content.set(new TextEncoder().encode(name.padEnd(8)));
+    writer.fs.truncate(ino, 0);
+    writer.fs.write(ino, 0, content);
+    await writer.takeSnapshot(name, { pointers: ["master"] });
+  });
+}
+
+function read(volume: Volume, at = "master"): string {
+  const view = volume.view(at);
+  try {
+    const bytes = new Uint8Array(8);
+    view.fs.read(view.fs.resolve("file"), 0, bytes);
+    return new TextDecoder().decode(bytes).trim();
+  } finally {
+    view.release();
+  }
+}
+
+const quick = { attempts: 3, backoffMs: 1, drainMs: 0 };
+
+Deno.test("Puller takes a full image first, then increments, down a chain", async () => {
+  await using world = new World();
+  const origin = await world.origin();
+  const [paris, rome] = [world.site("paris"), world.site("rome")];
+  const pullParis = new Puller(paris, { ...quick, parents: [new LocalPeer(origin)] });
+  const pullRome = new Puller(rome, { ...quick, parents: [new LocalPeer(paris)] });
+  await assertRejects(() => pullParis.pull(), VolcastError, "nothing has been published");
+  await assertRejects(() => pullRome.pull(), VolcastError, "has not come in yet");
+  for (const [index, name] of ["r1", "r2", "r3"].entries()) {
+    await publish(origin, name);
+    for (const [node, puller] of [[paris, pullParis], [rome, pullRome]] as const) {
+      const result = await puller.pull();
+      assertEquals(result.kind, index === 0 ? "full" : "increment");
+      assertEquals(read(node.volume), name);
+      assertEquals((await puller.pull()).kind, "current");
+      assert(fsck(node.volume).clean);
+    }
+  }
+  assertEquals(rome.chain, ["paris", "origin"]);
+  assertEquals(rome.volume.snapshots().map(({ name }) => name), ["r1", "r2", "r3"]);
+  assertEquals(origin.volume.local.sites.paris.snapshot, paris.volume.current.id);
+  // What rome stands on is told upward by paris with its next confirmation.
+  await publish(origin, "r4");
+  await pullParis.pull();
+  assertEquals(origin.volume.local.sites.paris.needs, [rome.volume.current.id]);
+  await assertRejects(
+    () => origin.volume.exclusive((w) => w.deleteSnapshot(rome.volume.current.id)),
+    VolcastError,
+    "stands on it",
+  );
+});
+
+Deno.test("Puller goes on after cuts, at the next parent where the first one fails", async () => {
+  await using world = new World();
+  const origin = await world.origin();
+  const paris = world.site("paris");
+  const rome = world.site("rome");
+  await publish(origin, "r1");
+  await new Puller(paris, { ...quick, parents: [new LocalPeer(origin)] }).pull();
+  await publish(origin, "r2", 4_000_000);
+  await new Puller(paris, { ...quick, parents: [new LocalPeer(origin)] }).pull();
+  const [first, second] = [new LocalPeer(origin), new LocalPeer(paris)];
+  first.cuts = [500_000, 900_000, 0, 0];
+  const puller = new Puller(rome, { ...quick, parents: [first, second] });
+  const result = await puller.pull();
+  if (result.kind !== "full") throw new Error(result.kind);
+  assert(second.opened > 0, "the second parent was asked for the rest");
+  // Bytes taken twice are few: a cut costs the frame it was in.
+  assert(result.bytes < result.byteCount + 1.2 * 2 ** 20 * 2);
+  assertEquals(read(rome.volume), "r2");
+  assert(fsck(rome.volume).clean);
+});
+
+Deno.test("Puller takes nothing that is wrong, and gets it right from another parent", async () => {
+  await using world = new World();
+  const origin = await world.origin();
+  const paris = world.site("paris");
+  const rome = world.site("rome");
+  await publish(origin, "r1");
+  await new Puller(paris, { ...quick, parents: [new LocalPeer(origin)] }).pull();
+  await new Puller(rome, { ...quick, parents: [new LocalPeer(origin)] }).pull();
+  await publish(origin, "r2");
+  await new Puller(paris, { ...quick, parents: [new LocalPeer(origin)] }).pull();
+  const bad = new LocalPeer(origin);
+  bad.flips = Array.from({ length: 50 }, () => 50_000);
+  await assertRejects(
+    () => new Puller(rome, { ...quick, parents: [bad] }).pull(),
+    VolcastError,
+    "checksum",
+  );
+  assertEquals(read(rome.volume), "r1");
+  assert(fsck(rome.volume).clean);
+  const result = await new Puller(rome, { ...quick, parents: [bad, new LocalPeer(paris)] }).pull();
+  assertEquals(result.kind, "increment");
+  assertEquals(read(rome.volume), "r2");
+});
+
+Deno.test("Puller asks the next parent when one is down, and refuses loops", async () => {
+  await using world = new World();
+  const origin = await world.origin();
+  await publish(origin, "r1");
+  const paris = world.site("paris");
+  const rome = world.site("rome");
+  const dead = new LocalPeer(origin);
+  dead.down = true;
+  await assertRejects(() => new Puller(paris, { ...quick, parents: [dead] }).pull(), VolcastError);
+  assertStringIncludes(paris.upstream?.error ?? "", "down");
+  await new Puller(paris, { ...quick, parents: [dead, new LocalPeer(origin)] }).pull();
+  await new Puller(rome, { ...quick, parents: [new LocalPeer(paris)] }).pull();
+  await publish(origin, "r2");
+  await assertRejects(
+    () => new Puller(paris, { ...quick, parents: [new LocalPeer(rome)] }).pull(),
+    VolcastError,
+    "contains this node",
+  );
+  const twin = new Node({ name: "paris", path: `${world.directory}/twin.vol` });
+  await assertRejects(
+    () => new Puller(twin, { ...quick, parents: [new LocalPeer(paris)] }).pull(),
+    VolcastError,
+    "contains this node",
+  );
+});
+
+Deno.test("Puller is not taken back by a parent that is behind, but follows a master moved back", async () => {
+  await using world = new World();
+  const origin = await world.origin();
+  const paris = world.site("paris");
+  const rome = world.site("rome");
+  const fromOrigin = (node: Node) =>
+    new Puller(node, { ...quick, parents: [new LocalPeer(origin)] });
+  await publish(origin, "r1");
+  await fromOrigin(paris).pull();
+  await publish(origin, "r2");
+  await fromOrigin(rome).pull();
+  await assertRejects(
+    () => new Puller(rome, { ...quick, parents: [new LocalPeer(paris)] }).pull(),
+    VolcastError,
+    "is behind",
+  );
+  assertEquals(read(rome.volume), "r2");
+  await origin.volume.exclusive((w) => w.setPointer("master", origin.volume.resolve("r1").id));
+  assertEquals((await fromOrigin(rome).pull()).kind, "increment");
+  assertEquals(read(rome.volume), "r1");
+  assert(fsck(rome.volume).clean);
+  await publish(origin, "r3");
+  assertEquals((await fromOrigin(rome).pull()).kind, "increment");
+  assertEquals(read(rome.volume), "r3");
+  assert(fsck(rome.volume).clean);
+});
+
+Deno.test("Puller serves the old file until a full image is complete, and repeats a lost confirmation", async () => {
+  await using world = new World();
+  const origin = await world.origin();
+  const paris = world.site("paris");
+  const peer = new LocalPeer(origin);
+  const puller = new Puller(paris, { ...quick, parents: [peer] });
+  await publish(origin, "r1");
+  await puller.pull();
+  const stands = paris.volume.current.id;
+  await paris.confirm("rome", { snapshot: stands, needs: [] });
+  // The base goes: paris is told a full image.
+  await publish(origin, "r2");
+  await origin.forget("paris");
+  await origin.volume.exclusive((w) => w.deleteSnapshot(stands));
+  await publish(origin, "r3", 2_000_000);
+  const old = paris.volume;
+  const view = old.view("master");
+  peer.cuts = [300_000, 300_000, 300_000];
+  peer.loseConfirmations = true;
+  const result = await puller.pull();
+  assertEquals(result.kind, "full");
+  assert(paris.volume !== old);
+  assertEquals(read(paris.volume), "r3");
+  assert(paris.volume.local.sites.rome !== undefined, "the sites below stay known");
+  assertEquals(origin.volume.local.sites.paris, undefined);
+  view.release();
+  peer.loseConfirmations = false;
+  assertEquals((await puller.pull()).kind, "current");
+  assertEquals(origin.volume.local.sites.paris.snapshot, paris.volume.current.id);
+});
