@@ -1,0 +1,68 @@
+/**
+ * The routes of a node, put together.
+ *
+ * @module
+ */
+
+import { Hono } from "hono";
+import { VolcastError } from "../core/mod.ts";
+import type { Node } from "../replication/mod.ts";
+import type { Env, HttpOptions } from "./env.ts";
+import { problemResponse } from "./problem.ts";
+import { archiveRoutes } from "./routes/archive.ts";
+import { fileRoutes } from "./routes/files.ts";
+import { healthRoutes } from "./routes/health.ts";
+import { imagesRoutes, selectRoutes } from "./routes/images.ts";
+import { replicateRoutes } from "./routes/replicate.ts";
+import { siteRoutes } from "./routes/sites.ts";
+import { snapshotRoutes } from "./routes/snapshots.ts";
+import { setStateHeaders } from "./state_headers.ts";
+
+/** The application that answers for a node. `log` gets what strangers are not told. */
+export function createApp(
+  node: Node,
+  options: HttpOptions,
+  log: (text: string) => void,
+): Hono<Env> {
+  const app = new Hono<Env>();
+  app.onError((error) => {
+    if (!(error instanceof VolcastError)) log(error.stack ?? String(error));
+    else if (error.kind === "damaged" || error.kind === "io") log(error.message);
+    return withState(problemResponse(error), node);
+  });
+  app.notFound((c) =>
+    problemResponse(
+      new VolcastError(
+        "not-found",
+        `Cannot find ${c.req.path.slice(0, 200)}: there is no such route`,
+        "Routes: /replicate /images /image /plan /snapshots /pointers /sites /files /archive /events /status",
+      ),
+    )
+  );
+  app.use(async (c, next) => {
+    c.set("node", node);
+    c.set("options", options);
+    const { headers, method } = c.req.raw;
+    c.set("tokenSite", options.access.grant(headers).site);
+    // `/sites` looks closer itself: a site may confirm with a token of its own.
+    if (method !== "GET" && method !== "HEAD" && !c.req.path.startsWith("/sites/")) {
+      options.access.requireAdmin(headers);
+    }
+    await next();
+    setStateHeaders(c.res.headers, node);
+  });
+  app.route("/replicate", replicateRoutes);
+  app.route("/images", imagesRoutes);
+  app.route("/sites", siteRoutes);
+  app.route("/files", fileRoutes);
+  for (const routes of [selectRoutes, snapshotRoutes, archiveRoutes, healthRoutes]) {
+    app.route("/", routes);
+  }
+  app.get("/", (c) => c.redirect("/files/"));
+  return app;
+}
+
+function withState(response: Response, node: Node): Response {
+  setStateHeaders(response.headers, node);
+  return response;
+}

@@ -1,0 +1,33 @@
+/**
+ * What every route gets.
+ *
+ * @module
+ */
+
+import type { Context } from "hono";
+import type { Node } from "../replication/mod.ts";
+import type { Access } from "./access.ts";
+
+/** Settings of the server's routes. */
+export interface HttpOptions {
+  readonly access: Access;
+  /** Greatest time since the parent was last heard for `/readyz` to say yes, ms; none by default. */
+  readonly maxLagMs?: number;
+  /** Version of the program. */
+  readonly version: string;
+  /** Registers what must end before the server can: answers that would never end by themselves. */
+  readonly onShutdown: (end: () => void) => void;
+}
+
+/** Types of hono's context here. */
+export interface Env {
+  Variables: {
+    node: Node;
+    options: HttpOptions;
+    /** The site that the request's token names. */
+    tokenSite: string | undefined;
+  };
+}
+
+/** A context of these routes. */
+export type RouteContext = Context<Env>;

@@ -1,0 +1,121 @@
+/**
+ * An image as an HTTP answer: exact length, strong entity tag, ranges, and the canonical URL.
+ *
+ * @module
+ */
+
+import { constants, createGzip, createZstdCompress } from "node:zlib";
+import { Duplex } from "node:stream";
+import type { Image } from "../image/mod.ts";
+import { checkPreconditions, rangeOf } from "./ranges.ts";
+import { HEADERS } from "./state_headers.ts";
+
+/** How an image is answered. */
+export interface ImageResponseOptions {
+  /** The canonical URL, whose answers never change. */
+  readonly immutable: boolean;
+  /** Why the image is full although a base was named. */
+  readonly fullBecause?: string | undefined;
+  /** Told of bytes handed to the transport. */
+  readonly sent?: (bytes: number) => void;
+}
+
+/** Path of the canonical URL of an image. */
+export function canonicalPath(image: Image): string {
+  const { volumeId, base, top } = image.name;
+  return `/images/${volumeId}/${base ?? "full"}/${top}`;
+}
+
+/** The answer to GET or HEAD. */
+export function imageResponse(
+  request: Request,
+  image: Image,
+  options: ImageResponseOptions,
+): Response {
+  const headers = imageHeaders(image, options);
+  // HEAD is the plan: it tells the exact bytes of the stream itself, whatever its asker could unpack.
+  const encoding = options.immutable || request.method === "HEAD" || request.headers.has("range")
+    ? undefined
+    : encodingFor(request.headers.get("accept-encoding"));
+  const etag = `"${image.etag}${encoding === undefined ? "" : `-${encoding}`}"`;
+  headers.set("etag", etag);
+  const status = checkPreconditions(request.headers, { etag });
+  if (status !== 200) return new Response(null, { status, headers });
+  if (encoding !== undefined) return encoded(image, encoding, headers);
+
+  const range = rangeOf(request.headers, image.byteCount, { etag });
+  if (range === "unsatisfiable") {
+    // Empty on purpose: a resuming client would append a body to its file.
+    headers.set("content-range", `bytes */${image.byteCount}`);
+    headers.set("content-length", "0");
+    return new Response(null, { status: 416, headers });
+  }
+  const { start, end } = range === "whole" ? { start: 0, end: image.byteCount } : range;
+  headers.set("content-length", String(end - start));
+  if (range !== "whole") {
+    headers.set("content-range", `bytes ${start}-${end - 1}/${image.byteCount}`);
+  }
+  const body = request.method === "HEAD" ? null : image.stream({ from: start, to: end });
+  options.sent?.(request.method === "HEAD" ? 0 : end - start);
+  return new Response(body, { status: range === "whole" ? 200 : 206, headers });
+}
+
+function imageHeaders(image: Image, options: ImageResponseOptions): Headers {
+  const { header } = image;
+  const full = image.base === undefined;
+  const headers = new Headers({
+    "content-type": "application/vnd.volcast.image",
+    "accept-ranges": "bytes",
+    "cache-control": options.immutable
+      ? "public, max-age=31536000, immutable, no-transform"
+      : "no-cache, no-transform",
+    "content-location": canonicalPath(image),
+    "last-modified": new Date(Number(image.top.time / 1_000_000n)).toUTCString(),
+    "content-disposition": `attachment; filename="${image.name.top}.img"`,
+    [HEADERS.volume]: header.volumeId,
+    [HEADERS.capacity]: String(header.capacity),
+    [HEADERS.image]: full ? "full" : "increment",
+    [HEADERS.top]: image.name.top,
+    [HEADERS.topName]: encodeURIComponent(image.top.name),
+    [HEADERS.blocks]: String(header.blockCount),
+  });
+  if (image.base !== undefined) {
+    headers.set(HEADERS.base, image.base.id);
+    headers.set(HEADERS.baseName, encodeURIComponent(image.base.name));
+  }
+  if (options.fullBecause !== undefined) {
+    headers.set(HEADERS.image, `full; because=${options.fullBecause}`);
+  }
+  if (!options.immutable) headers.set("vary", "Accept-Encoding, Authorization");
+  return headers;
+}
+
+function encodingFor(accept: string | null): "zstd" | "gzip" | undefined {
+  const accepted = (accept ?? "").split(",").map((item) => item.trim().toLowerCase());
+  const has = (name: string) =>
+    accepted.some((item) => {
+      const [token, quality] = item.split(";");
+      return token.trim() === name && !/q=0(\.0*)?$/.test(quality?.trim() ?? "");
+    });
+  return has("zstd") ? "zstd" : has("gzip") ? "gzip" : undefined;
+}
+
+/** Compressed on the fly: another representation, without ranges and with a tag of its own. */
+function encoded(
+  image: Image,
+  encoding: "zstd" | "gzip",
+  headers: Headers,
+): Response {
+  headers.set("content-encoding", encoding);
+  headers.delete("accept-ranges");
+  // It is compressed already; "no-transform" would only keep proxies from undoing it.
+  headers.set("cache-control", "no-cache");
+  const compressor = encoding === "gzip" ? createGzip({ level: 6 }) : createZstdCompress({
+    params: { [constants.ZSTD_c_compressionLevel]: 3 },
+  });
+  const pair = Duplex.toWeb(compressor) as unknown as {
+    readable: ReadableStream<Uint8Array<ArrayBuffer>>;
+    writable: WritableStream<Uint8Array>;
+  };
+  return new Response(image.stream().pipeThrough(pair), { headers });
+}

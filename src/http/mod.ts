@@ -1,0 +1,14 @@
+/**
+ * HTTP: the routes of a node, its listeners, and parents reached over HTTP.
+ *
+ * @module
+ */
+
+export * from "./access.ts";
+export * from "./app.ts";
+export * from "./env.ts";
+export * from "./peer.ts";
+export * from "./problem.ts";
+export * from "./server.ts";
+export { imageOfExpression } from "./routes/images.ts";
+export { snapshotJson } from "./describe.ts";

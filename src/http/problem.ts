@@ -1,0 +1,49 @@
+/**
+ * Errors as `application/problem+json` (RFC 9457): what could not be done and what to do next.
+ *
+ * @module
+ */
+
+import { type ErrorKind, messageOf, VolcastError } from "../core/mod.ts";
+
+/** Status codes by kind of error: the one place where they are said. */
+export const STATUS: Readonly<Record<ErrorKind, number>> = {
+  "usage": 400,
+  "not-found": 404,
+  "exists": 409,
+  "damaged": 500,
+  "busy": 503,
+  "held": 409,
+  "full": 507,
+  "diverged": 409,
+  "unknown-base": 410,
+  "read-only": 409,
+  "denied": 403,
+  "nothing": 409,
+  "unsupported": 400,
+  "io": 500,
+};
+
+/** The answer for anything that was thrown. */
+export function problemResponse(error: unknown, headers: HeadersInit = {}): Response {
+  const known = error instanceof VolcastError;
+  const kind: ErrorKind = known ? error.kind : "io";
+  const status = STATUS[kind];
+  const result = new Headers(headers);
+  result.set("content-type", "application/problem+json");
+  result.set("cache-control", "no-store");
+  // HEAD has no body: what is wrong is said here too.
+  result.set("volcast-problem", kind);
+  if (known) {
+    result.set("volcast-problem-title", encodeURIComponent(messageOf(error)).slice(0, 2000));
+  }
+  if (status === 503) result.set("retry-after", "2");
+  const body = {
+    // What an unknown error says may hold paths of the host; it goes to the log, not to strangers.
+    title: known ? messageOf(error) : "Cannot answer: an internal error, see the server's log",
+    status,
+    kind,
+    ...(known && error.hint !== "" ? { hint: error.hint } : {}),
+  };
+  return new Response(JSON.stringify(body) + "\n", { status, headers: result });
+}

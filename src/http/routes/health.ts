@@ -1,0 +1,159 @@
+/**
+ * `/healthz`, `/readyz`, `/status`, `/metrics`, `/events`.
+ *
+ * @module
+ */
+
+import { Hono } from "hono";
+import { MASTER } from "../../volume/mod.ts";
+import { snapshotJson } from "../describe.ts";
+import type { Env, RouteContext } from "../env.ts";
+
+/** See the module. */
+export const healthRoutes = new Hono<Env>();
+
+healthRoutes.get("/healthz", (c) => c.text("ok\n"));
+
+healthRoutes.get("/readyz", (c) => {
+  const reason = notReady(c);
+  if (reason === undefined) return c.text("ready\n");
+  return c.text(`not ready: ${reason}\n`, 503, { "retry-after": "2" });
+});
+
+healthRoutes.get("/status", (c) => c.json(statusOf(c)));
+
+healthRoutes.get("/metrics", (c) => c.text(metricsOf(c)));
+
+healthRoutes.get("/events", (c) => {
+  if (c.req.raw.method === "HEAD") return c.body(null);
+  const { events } = c.get("node");
+  const encoder = new TextEncoder();
+  let unsubscribe = () => {};
+  let heartbeat: ReturnType<typeof setInterval> | undefined;
+  const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    start(controller): void {
+      c.get("options").onShutdown(() => {
+        unsubscribe();
+        clearInterval(heartbeat);
+        try {
+          controller.close();
+        } catch {
+          // The listener has gone already.
+        }
+      });
+      const send = (text: string) => {
+        // A listener that does not read must not fill the memory: what it misses it can ask for.
+        if ((controller.desiredSize ?? 0) > -256) controller.enqueue(encoder.encode(text));
+      };
+      send(": volcast\n\n");
+      unsubscribe = events.subscribe((event) => {
+        send(`event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
+      });
+      heartbeat = setInterval(() => send(": still here\n\n"), 15_000);
+    },
+    cancel(): void {
+      unsubscribe();
+      clearInterval(heartbeat);
+    },
+  });
+  return c.body(body, 200, {
+    "content-type": "text/event-stream",
+    "cache-control": "no-store",
+    "x-accel-buffering": "no",
+  });
+});
+
+function notReady(c: RouteContext): string | undefined {
+  const node = c.get("node");
+  const { maxLagMs } = c.get("options");
+  if (!node.isReady) return "the first full image has not come in yet";
+  const poisoned = node.volume.poisoned;
+  if (poisoned !== undefined) return poisoned.message;
+  if (maxLagMs === undefined || node.upstream === undefined) return undefined;
+  const lag = Date.now() - (node.upstream.seenAt ?? 0);
+  return lag > maxLagMs ? `the parent was last heard ${Math.round(lag / 1000)} s ago` : undefined;
+}
+
+function statusOf(c: RouteContext): Record<string, unknown> {
+  const node = c.get("node");
+  const base = {
+    version: c.get("options").version,
+    node: node.name,
+    chain: [node.name, ...node.chain],
+    ready: notReady(c) === undefined,
+    upstream: node.upstream === undefined ? null : {
+      ...node.upstream,
+      seenAt: node.upstream.seenAt === undefined
+        ? null
+        : new Date(node.upstream.seenAt).toISOString(),
+    },
+    transfer: node.transfer ?? null,
+  };
+  const volume = node.volumeIfAny;
+  if (volume === undefined) return { ...base, volume: null };
+  const master = volume.find(MASTER);
+  return {
+    ...base,
+    volume: {
+      id: volume.volumeId,
+      role: volume.role,
+      capacityBlocks: volume.zone.capacity,
+      capacityBytes: volume.zone.capacity * 4096,
+      usedBlocks: volume.root.blockCount,
+      freeBlocks: volume.role === "origin" ? volume.freeBlocks : null,
+      inodes: volume.root.inodeCount,
+      cp: volume.superblock.cp,
+      leases: volume.leases.size,
+      dirtyBytes: volume.dirtyBytes,
+    },
+    current: snapshotJson(volume, volume.current),
+    master: master === undefined ? null : snapshotJson(volume, master),
+    snapshots: volume.snapshots().length,
+    sites: Object.keys(volume.local.sites).length,
+  };
+}
+
+function metricsOf(c: RouteContext): string {
+  const node = c.get("node");
+  const volume = node.volumeIfAny;
+  const lines: string[] = [];
+  const gauge = (name: string, help: string, value: number, labels = "") => {
+    lines.push(`# HELP volcast_${name} ${help}`, `# TYPE volcast_${name} gauge`);
+    lines.push(`volcast_${name}${labels} ${value}`);
+  };
+  gauge("ready", "Whether there is something to serve.", notReady(c) === undefined ? 1 : 0);
+  gauge("memory_rss_bytes", "Resident memory.", Deno.memoryUsage().rss);
+  if (node.upstream?.seenAt !== undefined) {
+    gauge(
+      "upstream_seen_timestamp_seconds",
+      "When the parent was last heard.",
+      node.upstream.seenAt / 1000,
+    );
+  }
+  if (volume === undefined) return lines.join("\n") + "\n";
+  gauge("capacity_blocks", "Blocks of the volume.", volume.zone.capacity);
+  gauge("used_blocks", "Blocks of the current file system.", volume.root.blockCount);
+  if (volume.role === "origin") gauge("free_blocks", "Blocks free.", volume.freeBlocks);
+  gauge("snapshots", "Snapshots kept.", volume.snapshots().length);
+  gauge("leases", "Readers that hold a root.", volume.leases.size);
+  const master = volume.find(MASTER);
+  if (master !== undefined) {
+    gauge("master_cp", "Consistency point of the master snapshot.", master.cp);
+    gauge(
+      "master_timestamp_seconds",
+      "When the master snapshot was taken.",
+      Number(master.time / 1_000_000n) / 1000,
+    );
+  }
+  lines.push("# HELP volcast_site_confirmed_timestamp_seconds When a site confirmed last.");
+  lines.push("# TYPE volcast_site_confirmed_timestamp_seconds gauge");
+  for (const [site, state] of Object.entries(volume.local.sites)) {
+    const label = site.replaceAll("\\", "\\\\").replaceAll('"', '\\"');
+    lines.push(
+      `volcast_site_confirmed_timestamp_seconds{site="${label}"} ${
+        (state.confirmedAt ?? 0) / 1000
+      }`,
+    );
+  }
+  return lines.join("\n") + "\n";
+}

@@ -1,0 +1,44 @@
+/**
+ * `/replicate`: the way from what a caller has to what it wants.
+ *
+ * @module
+ */
+
+import { Hono } from "hono";
+import { z } from "zod";
+import { VolcastError } from "../../core/mod.ts";
+import { selectImage } from "../../replication/mod.ts";
+import type { Env } from "../env.ts";
+import { imageOf } from "../image_cache.ts";
+import { canonicalPath, imageResponse } from "../image_response.ts";
+import { problemResponse } from "../problem.ts";
+import { readQuery, REF, SITE } from "../validate.ts";
+
+const QUERY = z.strictObject({
+  since: REF.optional(),
+  to: REF.optional(),
+  site: SITE.optional(),
+  full: z.enum(["allow", "never"]).default("allow"),
+});
+
+/** See the module. */
+export const replicateRoutes = new Hono<Env>();
+
+replicateRoutes.get("/", (c) => {
+  const query = readQuery(c, QUERY);
+  const { volume } = c.get("node");
+  const site = query.site ?? c.get("tokenSite");
+  const { top, base, fullBecause } = selectImage(volume, { ...query, site });
+  const image = imageOf(volume, top, base);
+  if (fullBecause === "unknown-base" && query.full === "never") {
+    return problemResponse(
+      new VolcastError(
+        "unknown-base",
+        `Cannot make an increment since '${query.since}': that snapshot is not here any more`,
+        `Take the full image: ${canonicalPath(image)}`,
+      ),
+      { link: `<${canonicalPath(image)}>; rel="alternate"` },
+    );
+  }
+  return imageResponse(c.req.raw, image, { immutable: false, fullBecause });
+});

@@ -1,0 +1,76 @@
+/**
+ * `/snapshots` and `/pointers`.
+ *
+ * @module
+ */
+
+import { Hono } from "hono";
+import { z } from "zod";
+import { MASTER } from "../../volume/mod.ts";
+import { snapshotJson } from "../describe.ts";
+import type { Env } from "../env.ts";
+import { readJson, readParam, REF } from "../validate.ts";
+
+/** See the module. */
+export const snapshotRoutes = new Hono<Env>();
+
+snapshotRoutes.get("/snapshots", (c) => {
+  const { volume } = c.get("node");
+  return c.json({
+    snapshots: volume.snapshots().map((snapshot) => snapshotJson(volume, snapshot)),
+  });
+});
+
+snapshotRoutes.post("/snapshots", async (c) => {
+  const body = await readJson(
+    c,
+    z.strictObject({ name: z.string(), pointers: z.array(z.string()).max(16).default([]) }),
+  );
+  const node = c.get("node");
+  const { volume } = node;
+  const snapshot = await volume.exclusive((writer) =>
+    writer.takeSnapshot(body.name, { pointers: body.pointers })
+  );
+  if (body.pointers.includes(MASTER)) node.announceMaster();
+  return c.json(snapshotJson(volume, snapshot), 201, {
+    location: `/snapshots/${snapshot.id}`,
+  });
+});
+
+snapshotRoutes.get("/snapshots/:ref", (c) => {
+  const { volume } = c.get("node");
+  const ref = readParam(c.req.param("ref"), REF, "ref");
+  return c.json(snapshotJson(volume, volume.resolve(ref)));
+});
+
+snapshotRoutes.delete("/snapshots/:ref", async (c) => {
+  const { volume } = c.get("node");
+  const ref = readParam(c.req.param("ref"), REF, "ref");
+  await volume.exclusive((writer) => writer.deleteSnapshot(volume.resolve(ref).id));
+  return c.body(null, 204);
+});
+
+snapshotRoutes.get("/pointers", (c) => {
+  const { volume } = c.get("node");
+  return c.json({
+    pointers: volume.pointers().map(({ name, snapshot }) => ({
+      name,
+      snapshot,
+      snapshotName: volume.resolve(snapshot).name,
+    })),
+  });
+});
+
+snapshotRoutes.put("/pointers/:name", async (c) => {
+  const name = readParam(c.req.param("name"), REF, "name");
+  const body = await readJson(c, z.strictObject({ snapshot: REF }));
+  const node = c.get("node");
+  const { volume } = node;
+  const target = await volume.exclusive(async (writer) => {
+    const snapshot = volume.resolve(body.snapshot);
+    await writer.setPointer(name, snapshot.id);
+    return snapshot;
+  });
+  if (name === MASTER) node.announceMaster();
+  return c.json({ name, snapshot: target.id, snapshotName: target.name });
+});

@@ -1,0 +1,108 @@
+/**
+ * Listening, and ending in order.
+ *
+ * @module
+ */
+
+import { messageOf, VolcastError } from "../core/mod.ts";
+import type { Node } from "../replication/mod.ts";
+import { Access, type Tokens } from "./access.ts";
+import { createApp } from "./app.ts";
+import { serveContent } from "./www.ts";
+
+/** An address to listen at. Port 0 takes any that is free. */
+export interface Listen {
+  readonly hostname: string;
+  readonly port: number;
+}
+
+/** Settings of {@linkcode startServer}. */
+export interface ServerOptions {
+  readonly listen: Listen;
+  /** Where to serve content only; absent: nowhere. */
+  readonly www?: Listen;
+  readonly tokens: Tokens;
+  readonly maxLagMs?: number;
+  readonly version: string;
+  readonly log: (text: string) => void;
+  /** Longest wait for answers under way when ending, ms; 10,000 by default. */
+  readonly graceMs?: number;
+}
+
+/** A running server. */
+export interface RunningServer {
+  /** Where it listens: `http://127.0.0.1:8080`. */
+  readonly url: string;
+  readonly wwwUrl?: string;
+  /** Stops listening, lets answers under way end for a while, then cuts them. */
+  stop(): Promise<void>;
+}
+
+/** Starts serving a node. @throws {VolcastError} `busy` or `io` when an address cannot be had. */
+export function startServer(node: Node, options: ServerOptions): RunningServer {
+  const endings = new Set<() => void>();
+  const app = createApp(node, {
+    access: new Access({ tokens: options.tokens, loopback: isLoopback(options.listen.hostname) }),
+    version: options.version,
+    onShutdown: (end) => void endings.add(end),
+    ...(options.maxLagMs === undefined ? {} : { maxLagMs: options.maxLagMs }),
+  }, options.log);
+  const cut = new AbortController();
+  const servers: Deno.HttpServer<Deno.NetAddr>[] = [];
+  const listen = (at: Listen, handler: (request: Request) => Response | Promise<Response>) => {
+    const server = bind(at, handler, cut.signal, options.log);
+    servers.push(server);
+    return urlOf(server.addr);
+  };
+  const url = listen(options.listen, (request) => app.fetch(request));
+  const wwwUrl = options.www === undefined
+    ? undefined
+    : listen(options.www, (request) => serveContent(node, request));
+  return {
+    url,
+    ...(wwwUrl === undefined ? {} : { wwwUrl }),
+    async stop(): Promise<void> {
+      for (const end of endings) end();
+      const timer = setTimeout(() => cut.abort(), options.graceMs ?? 10_000);
+      await Promise.all(servers.map((server) => server.shutdown()));
+      clearTimeout(timer);
+    },
+  };
+}
+
+/** Whether an address is reachable from this machine only. */
+export function isLoopback(hostname: string): boolean {
+  return hostname === "localhost" || hostname === "::1" || hostname === "[::1]" ||
+    /^127\.\d+\.\d+\.\d+$/.test(hostname);
+}
+
+function bind(
+  { hostname, port }: Listen,
+  handler: (request: Request) => Response | Promise<Response>,
+  signal: AbortSignal,
+  log: (text: string) => void,
+): Deno.HttpServer<Deno.NetAddr> {
+  try {
+    return Deno.serve({
+      hostname,
+      port,
+      signal,
+      onListen: () => {},
+      onError: (error) => {
+        log(`Cannot answer a request: ${messageOf(error)}`);
+        return new Response("Internal error\n", { status: 500 });
+      },
+    }, handler);
+  } catch (error) {
+    const inUse = error instanceof Deno.errors.AddrInUse;
+    throw new VolcastError(
+      inUse ? "busy" : "io",
+      `Cannot listen at ${hostname}:${port}: ${inUse ? "it is in use" : messageOf(error)}`,
+      inUse ? "Choose another port with --listen HOST:PORT" : "",
+    );
+  }
+}
+
+function urlOf({ hostname, port }: Deno.NetAddr): string {
+  return `http://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}

@@ -1,0 +1,48 @@
+/**
+ * What every answer states: the current snapshot and its age, what the parent had when last heard, and
+ * the chain of nodes above.
+ *
+ * @module
+ */
+
+import type { Node } from "../replication/mod.ts";
+import { MASTER } from "../volume/mod.ts";
+
+/** Names of the headers. */
+export const HEADERS = {
+  snapshot: "volcast-snapshot",
+  snapshotName: "volcast-snapshot-name",
+  age: "volcast-snapshot-age",
+  upstream: "volcast-upstream",
+  upstreamAge: "volcast-upstream-age",
+  chain: "volcast-chain",
+  volume: "volcast-volume",
+  capacity: "volcast-capacity",
+  image: "volcast-image",
+  top: "volcast-top",
+  topName: "volcast-top-name",
+  base: "volcast-base",
+  baseName: "volcast-base-name",
+  blocks: "volcast-blocks",
+} as const;
+
+/** Sets the headers on an answer. */
+export function setStateHeaders(headers: Headers, node: Node): void {
+  headers.set(HEADERS.chain, [node.name, ...node.chain].map(encodeURIComponent).join(","));
+  const volume = node.volumeIfAny;
+  const master = volume?.find(MASTER);
+  if (master !== undefined) {
+    headers.set(HEADERS.snapshot, master.id);
+    headers.set(HEADERS.snapshotName, encodeURIComponent(master.name));
+    headers.set(HEADERS.age, seconds(Number(master.time / 1_000_000n)));
+  }
+  const { upstream } = node;
+  if (upstream?.snapshot !== undefined && upstream.seenAt !== undefined) {
+    headers.set(HEADERS.upstream, upstream.snapshot);
+    headers.set(HEADERS.upstreamAge, seconds(upstream.seenAt));
+  }
+}
+
+function seconds(sinceMs: number): string {
+  return String(Math.max(0, Math.floor((Date.now() - sinceMs) / 1000)));
+}

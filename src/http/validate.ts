@@ -1,0 +1,82 @@
+/**
+ * Validating what comes in: queries, parameters, JSON bodies.
+ *
+ * @module
+ */
+
+import { toBytes } from "@std/streams/to-bytes";
+import { LimitedBytesTransformStream } from "@std/streams/limited-bytes-transform-stream";
+import type { Context } from "hono";
+import { z } from "zod";
+import { VolcastError } from "../core/mod.ts";
+import { LABEL_PATTERN } from "../format/mod.ts";
+
+/** Most bytes of a JSON body. */
+const MAX_JSON_BYTES = 64 * 1024;
+
+/** A snapshot's name or id, or a pointer. */
+export const REF = z.string().min(1).max(255).regex(
+  LABEL_PATTERN,
+  "it is not the name of a snapshot or a pointer",
+);
+
+/** Name of a site. */
+export const SITE = z.string().min(1).max(255).regex(LABEL_PATTERN, "it is not the name of a site");
+
+/** An expression of snapshots. */
+export const SELECT = z.string().min(1).max(4096);
+
+/** `1`, `true` or nothing for yes. */
+export const FLAG = z.enum(["", "1", "true", "0", "false"]).transform((text) =>
+  text !== "0" && text !== "false"
+);
+
+/**
+ * The query of a request. Use a strict schema: a misspelt parameter must not be ignored in silence.
+ *
+ * @throws {VolcastError} `usage`, naming parameter and value.
+ */
+export function readQuery<T>(c: Context, schema: z.ZodType<T>): T {
+  return check(schema, c.req.query(), "the query");
+}
+
+/** A path parameter. @throws {VolcastError} `usage`. */
+export function readParam<T>(value: string | undefined, schema: z.ZodType<T>, name: string): T {
+  return check(z.object({ [name]: schema }), { [name]: value }, "the path")[name] as T;
+}
+
+/** A JSON body of at most 64 KiB. @throws {VolcastError} `usage`. */
+export async function readJson<T>(c: Context, schema: z.ZodType<T>): Promise<T> {
+  let value: unknown;
+  try {
+    const body = c.req.raw.body ?? new Blob([]).stream();
+    const limited = body.pipeThrough(
+      new LimitedBytesTransformStream(MAX_JSON_BYTES, { error: true }),
+    );
+    value = JSON.parse(new TextDecoder().decode(await toBytes(limited)));
+  } catch (error) {
+    throw new VolcastError(
+      "usage",
+      error instanceof RangeError
+        ? `Cannot read the request's body: it has more than ${MAX_JSON_BYTES} bytes`
+        : "Cannot read the request's body: it is not JSON",
+    );
+  }
+  return check(schema, value, "the body");
+}
+
+function check<T>(schema: z.ZodType<T>, value: unknown, where: string): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const issue = result.error.issues[0];
+  const path = issue.path.join(".");
+  const given = issue.path.reduce<unknown>(
+    (part, key) => (part as Record<PropertyKey, unknown> | undefined)?.[key],
+    value,
+  );
+  const shown = typeof given === "string" ? ` '${given.slice(0, 80)}'` : "";
+  throw new VolcastError(
+    "usage",
+    `Cannot use ${where}${path === "" ? "" : `, ${path}${shown}`}: ${issue.message}`,
+  );
+}
