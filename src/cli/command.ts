@@ -1,0 +1,164 @@
+/**
+ * What a command is: its words, its options, its help, and what it does. One file a command.
+ *
+ * @module
+ */
+
+import { parseArgs } from "@std/cli/parse-args";
+import { z } from "zod";
+import { VolcastError } from "../core/mod.ts";
+import { EXIT_CODES, exitCodeTable } from "./exit.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** An option of a command. Its name in the command's table is the long name without dashes. */
+export interface OptionSpec {
+  /** One line for the help. */
+  readonly help: string;
+  /** What the help shows for the value; absent for a flag. */
+  readonly value?: string;
+  /** Single letter. */
+  readonly alias?: string;
+  /** May be given more than once; its value is then an array. */
+  readonly list?: boolean;
+}
+
+/** A command of the command line. `S` validates and converts its options. */
+export interface Command<S extends z.ZodObject = z.ZodObject> {
+  /** Words that call it: `["snapshot", "create"]`. */
+  readonly name: readonly string[];
+  /** One line for the list of commands. */
+  readonly summary: string;
+  /** Positional arguments as shown in the help: `VOLUME DIR`. */
+  readonly usage: string;
+  /** Least and greatest number of positional arguments. */
+  readonly positionals: readonly [least: number, most: number];
+  /** Further paragraphs of the help. */
+  readonly details?: string;
+  /** Full command lines. */
+  readonly examples: readonly string[];
+  /** Options by long name. */
+  readonly options: Readonly<Record<string, OptionSpec>>;
+  /** Shape of the options; keys are long names. */
+  readonly schema: S;
+  /** @returns The exit code. */
+  run(args: readonly string[], options: z.output<S>, terminal: Terminal): Promise<number>;
+}
+
+/** Identity that gives a command's options their types. */
+export function defineCommand<S extends z.ZodObject>(command: Command<S>): Command {
+  return command as unknown as Command;
+}
+
+/**
+ * Parses and validates a command's arguments and runs it.
+ *
+ * @throws {VolcastError} `usage` for anything that does not fit.
+ */
+export async function runCommand(
+  command: Command,
+  args: readonly string[],
+  terminal: Terminal,
+): Promise<number> {
+  const specs = Object.entries({ ...command.options, help: { help: "", alias: "h" } }) as [
+    string,
+    OptionSpec,
+  ][];
+  const named = (test: (spec: OptionSpec) => boolean) =>
+    specs.filter(([, spec]) => test(spec)).map(([name]) => name);
+  const unknown: string[] = [];
+  const parsed = parseArgs([...args], {
+    boolean: named((spec) => spec.value === undefined),
+    string: ["_", ...named((spec) => spec.value !== undefined)],
+    collect: named((spec) => spec.list === true),
+    alias: Object.fromEntries(
+      specs.filter(([, spec]) => spec.alias !== undefined).map((
+        [name, spec],
+      ) => [spec.alias, name]),
+    ),
+    unknown: (arg: string, key?: string) => {
+      if (key !== undefined) unknown.push(arg);
+      return key === undefined;
+    },
+    "--": false,
+  }) as Record<string, unknown> & { _: (string | number)[] };
+  const words = command.name.join(" ");
+  const hint = `See: volcast ${words} --help`;
+  if (parsed.help === true) {
+    terminal.print(helpOf(command));
+    return EXIT_CODES.done;
+  }
+  if (unknown.length > 0) {
+    throw new VolcastError(
+      "usage",
+      `Cannot run 'volcast ${words}': there is no option ${unknown[0]}`,
+      hint,
+    );
+  }
+  const given: Record<string, unknown> = {};
+  for (const [name, spec] of specs) {
+    const value = parsed[name];
+    const absent = value === undefined || value === false ||
+      (Array.isArray(value) && value.length === 0);
+    if (name === "help" || absent) continue;
+    if (spec.value !== undefined && (value === "" || (Array.isArray(value) && !spec.list))) {
+      throw new VolcastError(
+        "usage",
+        `Cannot run 'volcast ${words}': --${name} needs one value`,
+        hint,
+      );
+    }
+    given[name] = value;
+  }
+  const positionals = parsed._.map(String);
+  const [least, most] = command.positionals;
+  if (positionals.length < least || positionals.length > most) {
+    throw new VolcastError(
+      "usage",
+      `Cannot run 'volcast ${words}': ${positionals.length} arguments given, wanted: ${
+        command.usage || "none"
+      }`,
+      hint,
+    );
+  }
+  const options = command.schema.safeParse(given);
+  if (!options.success) {
+    const issue = options.error.issues[0];
+    const name = String(issue.path[0] ?? "");
+    if (given[name] === undefined && issue.code === "invalid_type") {
+      throw new VolcastError("usage", `Cannot run 'volcast ${words}': --${name} is missing`, hint);
+    }
+    const shown = given[name] === undefined ? "" : ` '${given[name]}'`;
+    throw new VolcastError(
+      "usage",
+      `Cannot use --${name}${shown}: ${issue.message}`,
+      hint,
+    );
+  }
+  return await command.run(positionals, options.data, terminal);
+}
+
+/** The text of `--help`. */
+export function helpOf(command: Command): string {
+  const rows = Object.entries(command.options).map(([name, spec]) => {
+    const alias = spec.alias === undefined ? "" : `-${spec.alias}, `;
+    const value = spec.value === undefined ? "" : ` ${spec.value}`;
+    return [`${alias}--${name}${value}`, spec.help];
+  });
+  rows.push(["-h, --help", "this text"]);
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return [
+    `volcast ${command.name.join(" ")}: ${command.summary}`,
+    "",
+    `Usage: volcast ${command.name.join(" ")} ${command.usage} [options]`,
+    ...(command.details === undefined ? [] : ["", command.details]),
+    "",
+    "Options:",
+    ...rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}`),
+    "",
+    "Examples:",
+    ...command.examples.map((example) => `  ${example}`),
+    "",
+    "Exit codes:",
+    ...exitCodeTable(),
+  ].join("\n");
+}

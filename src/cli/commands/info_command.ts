@@ -1,0 +1,126 @@
+/**
+ * `volcast info`: what a volume is.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import { BLOCK_SIZE, byteSize, VOLUME_FORMAT_VERSION } from "../../format/mod.ts";
+import { type LocalState, openVolumeFile, type Volume } from "../../volume/mod.ts";
+import { defineCommand } from "../command.ts";
+import { tokenFromEnvironment } from "../environment.ts";
+import { EXIT_CODES } from "../exit.ts";
+import { isUrl } from "../local_volume.ts";
+import { statusText, volumeRows } from "../status_text.ts";
+import { openTarget } from "../target.ts";
+import { fields, table } from "../text.ts";
+import { showBytes, showExactBytes } from "../units.ts";
+import { type VolumeStatus, volumeStatus } from "../volume_status.ts";
+
+/** What is said beyond the status. */
+interface Info extends VolumeStatus {
+  readonly path: string;
+  readonly formatVersion: number;
+  readonly blockSize: number;
+  /** The file: its size, and what it takes on disk where the host tells. */
+  readonly file: { readonly bytes: number; readonly allocatedBytes: number | null };
+  readonly superblock: { readonly sequence: number; readonly slot: number };
+  /** First VBN under planes. */
+  readonly dataStart: number;
+  readonly localZone: {
+    readonly start: number;
+    readonly blocks: number;
+    /** Room for the state of this node. */
+    readonly stateBytes: number;
+    readonly sites: LocalState["sites"];
+    readonly transfer: NonNullable<LocalState["transfer"]> | null;
+  };
+}
+
+/** See the module. */
+export const infoCommand = defineCommand({
+  name: ["info"],
+  summary: "say what a volume is: size, role, versions, room, sites",
+  usage: "VOLUME",
+  positionals: [1, 1],
+  details: "For a server this is what status says.",
+  examples: ["volcast info site.vol", "volcast info paris.vol --json"],
+  options: { json: { help: "as JSON" } },
+  schema: z.object({ json: z.boolean().optional() }),
+  async run([name], options, terminal): Promise<number> {
+    if (isUrl(name)) {
+      await using target = openTarget(name, { token: tokenFromEnvironment() });
+      const status = await target.status();
+      if (options.json) terminal.printJson(status);
+      else terminal.print(statusText(status));
+      return EXIT_CODES.done;
+    }
+    const volume = openVolumeFile(name);
+    try {
+      const info = infoOf(volume, name);
+      if (options.json) terminal.printJson(info);
+      else terminal.print(textOf(info));
+    } finally {
+      await volume.close();
+    }
+    return EXIT_CODES.done;
+  },
+});
+
+function infoOf(volume: Volume, path: string): Info {
+  const { zone, local, superblock } = volume;
+  const { size, blocks } = Deno.statSync(path);
+  return {
+    path,
+    formatVersion: VOLUME_FORMAT_VERSION,
+    blockSize: BLOCK_SIZE,
+    ...volumeStatus(volume),
+    file: { bytes: size, allocatedBytes: blocks === null ? null : blocks * 512 },
+    superblock: { sequence: superblock.sequence, slot: superblock.sequence % 2 },
+    dataStart: zone.data.start,
+    localZone: {
+      start: zone.owner.start,
+      blocks: zone.data.start - zone.owner.start,
+      stateBytes: byteSize(zone.localSlots[0]),
+      sites: local.sites,
+      transfer: local.transfer ?? null,
+    },
+  };
+}
+
+function textOf(info: Info): string {
+  const { file, localZone, superblock } = info;
+  const allocated = file.allocatedBytes === null
+    ? ""
+    : `, ${showBytes(file.allocatedBytes)} of it on disk`;
+  const rows = fields([
+    ["path", info.path],
+    ["format", `version ${info.formatVersion}, blocks of ${info.blockSize} bytes`],
+    ["file", showExactBytes(file.bytes) + allocated],
+    ...volumeRows(info),
+    ["superblock", `number ${superblock.sequence}, in slot ${superblock.slot}`],
+    [
+      "local zone",
+      `${localZone.blocks} blocks from VBN ${localZone.start}, data from VBN ${info.dataStart}`,
+    ],
+    ["transfer", localZone.transfer ? transferText(localZone.transfer) : undefined],
+  ]);
+  const sites = Object.entries(localZone.sites);
+  if (sites.length === 0) return rows;
+  const columns = [{ head: "SITE" }, { head: "STANDS ON" }, { head: "CONFIRMED" }];
+  return `${rows}\n\n${
+    table(
+      columns,
+      sites.map(([name, { snapshot, confirmedAt }]) => [
+        name,
+        snapshot ?? "nothing yet",
+        confirmedAt === undefined ? "never" : new Date(confirmedAt).toISOString(),
+      ]),
+    )
+  }`;
+}
+
+function transferText({ top, base, frames }: NonNullable<LocalState["transfer"]>): string {
+  return `${base === undefined ? "full image of" : `increment from ${base} to`} ${top}: ` +
+    `${frames} frames have come`;
+}

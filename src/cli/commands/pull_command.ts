@@ -1,0 +1,77 @@
+/**
+ * `volcast pull`: brings a replica up to date once.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import { HttpPeer } from "../../http/mod.ts";
+import { describe, Node, Puller } from "../../replication/mod.ts";
+import { exists, openVolumeFile } from "../../volume/mod.ts";
+import { VolcastError } from "../../core/mod.ts";
+import { defineCommand } from "../command.ts";
+import { tokenFromEnvironment } from "../environment.ts";
+import { EXIT_CODES } from "../exit.ts";
+import { NODE_NAME, PARENT_URL } from "../schemas.ts";
+
+const SCHEMA = z.object({
+  site: NODE_NAME,
+  parent: z.array(PARENT_URL).min(1, "at least one parent is needed"),
+  json: z.boolean().optional(),
+});
+
+/** See the module. */
+export const pullCommand = defineCommand({
+  name: ["pull"],
+  summary: "bring a replica up to its parent's master, once",
+  usage: "VOLUME",
+  positionals: [1, 1],
+  details:
+    `Only the blocks that changed since the replica's snapshot are fetched. A volume that does not exist
+yet is made from the parent's full image. An interrupted pull goes on where it was. When there is
+nothing new, the exit code is 3.`,
+  examples: [
+    "volcast pull paris.vol --site paris --parent http://127.0.0.1:8080",
+    "volcast pull paris.vol --site paris --parent http://lyon:8080 --parent http://origin:8080",
+  ],
+  options: {
+    site: { value: "NAME", help: "this node's name" },
+    parent: { value: "URL", list: true, help: "pull from this server; may be repeated" },
+    json: { help: "say what was done as JSON" },
+  },
+  schema: SCHEMA,
+  async run([path], options, terminal): Promise<number> {
+    const token = tokenFromEnvironment();
+    const parents = options.parent.map((url) =>
+      new HttpPeer(url, token === undefined ? {} : { token })
+    );
+    const volume = exists(path) ? openVolumeFile(path) : undefined;
+    const node = new Node({
+      name: options.site,
+      path,
+      ...(volume === undefined ? {} : { volume }),
+    });
+    const progress = terminal.progress("Pulling");
+    const unsubscribe = node.events.subscribe((event) => {
+      if (event.type === "progress") progress.update(event.done, event.total);
+    });
+    try {
+      if (volume?.role === "origin") {
+        throw new VolcastError(
+          "read-only",
+          `Cannot pull into ${path}: it is an origin and has a history of its own`,
+          "Choose another path for the replica",
+        );
+      }
+      const result = await new Puller(node, { parents, drainMs: 0 }).pull();
+      progress.end();
+      if (options.json) terminal.printJson(result);
+      else terminal.print(describe(result));
+      return result.kind === "current" ? EXIT_CODES.nothing : EXIT_CODES.done;
+    } finally {
+      unsubscribe();
+      progress.end();
+      await node.volumeIfAny?.close();
+    }
+  },
+});

@@ -1,0 +1,33 @@
+/**
+ * `volcast snapshot delete`.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import { defineCommand } from "../command.ts";
+import { tokenFromEnvironment } from "../environment.ts";
+import { EXIT_CODES } from "../exit.ts";
+import { parseRef } from "../schemas.ts";
+import { openTarget } from "../target.ts";
+
+/** See the module. */
+export const snapshotDeleteCommand = defineCommand({
+  name: ["snapshot", "delete"],
+  summary: "delete a snapshot",
+  usage: "VOLUME REF",
+  positionals: [2, 2],
+  details:
+    `REF is the name or the id of a snapshot. One that a pointer names or that a site stands on
+is not deleted: the message says which, and the exit code is 5.`,
+  examples: ["volcast snapshot delete site.vol june3"],
+  options: {},
+  schema: z.object({}),
+  async run([volume, ref], _, terminal): Promise<number> {
+    parseRef(ref);
+    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await target.deleteSnapshot(ref);
+    terminal.print(`Deleted '${ref}'`);
+    return EXIT_CODES.done;
+  },
+});

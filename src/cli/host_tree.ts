@@ -1,0 +1,573 @@
+/**
+ * Trees of files of the host: walking one, and writing one.
+ *
+ * What the host's interface can give and take, and what it cannot: times to the millisecond (those of
+ * a volume are ns); no extended attributes, ACLs or creation times; no making of devices, fifos and
+ * sockets. What is lost in writing is counted; a tar archive carries all of it.
+ *
+ * Writing goes by these invariants:
+ * 1. Nothing is written through a symbolic link: every directory on the way was made, or seen to be
+ *    a directory, by this very run.
+ * 2. A file that was there is replaced by renaming a complete one over it.
+ * 3. Permissions that could be misused (set-user-ID) are set after the owner, and directories get
+ *    theirs, and their times, when everything below is written.
+ *
+ * @module
+ */
+
+import { lchownSync, lutimesSync } from "node:fs";
+import { join } from "node:path/posix";
+import {
+  checkEntryPath,
+  CHUNK_BYTES,
+  quote,
+  SkipList,
+  splitPath,
+  type TreeEntry,
+  UnreadableEntry,
+} from "../archive/mod.ts";
+import { messageOf, VolcastError } from "../core/mod.ts";
+import { BLOCK_SIZE, isZeroBlock, type TypeName } from "../format/mod.ts";
+
+const NS_PER_MS = 1_000_000n;
+
+// --- walking ------------------------------------------------------------------------------------
+
+/** What a walk came across. */
+export class WalkReport {
+  /** What is not in the tree, and why. Content is read late: this is final after the last entry. */
+  readonly skipped: SkipList = new SkipList();
+  entries = 0;
+}
+
+/** Names of files by device and inode number, for those that have several. */
+type Links = Map<string, { readonly path: string; isUnreadable: boolean }>;
+
+interface Walk {
+  readonly top: string;
+  readonly report: WalkReport;
+  readonly links: Links;
+  /** All content goes through it: that of one entry is used before that of the next. */
+  readonly buffer: Uint8Array;
+}
+
+/**
+ * Entries of a directory of the host, parents first, names in order. Synchronous, since this is four
+ * times as fast as waiting for each call.
+ *
+ * @param options.report Gets what had to be left out.
+ * @throws {VolcastError} `not-found`, `usage` when there is no directory to begin with.
+ */
+export function* hostEntries(
+  directory: string,
+  options: { report?: WalkReport } = {},
+): Generator<TreeEntry> {
+  const walk: Walk = {
+    top: directory,
+    report: options.report ?? new WalkReport(),
+    links: new Map(),
+    buffer: new Uint8Array(CHUNK_BYTES),
+  };
+  let info: Deno.FileInfo;
+  try {
+    info = Deno.statSync(directory);
+  } catch (error) {
+    const kind = error instanceof Deno.errors.NotFound ? "not-found" : "io";
+    throw new VolcastError(kind, `Cannot read ${directory}: ${reasonOf(error)}`);
+  }
+  if (!info.isDirectory) {
+    throw new VolcastError("usage", `Cannot read ${directory}: it is not a directory`);
+  }
+  walk.report.entries++;
+  yield { path: "", type: "directory", size: 0, ...commonOf(info) };
+  yield* below(walk, "");
+}
+
+function* below(walk: Walk, directory: string): Generator<TreeEntry> {
+  let names: string[];
+  try {
+    names = Array.from(Deno.readDirSync(join(walk.top, directory)), (entry) => entry.name);
+  } catch (error) {
+    walk.report.skipped.add(directory, `what is in it cannot be listed: ${reasonOf(error)}`);
+    return;
+  }
+  const prefix = directory === "" ? "" : `${directory}/`;
+  for (const name of names.sort()) {
+    const path = prefix + name;
+    const entry = entryAt(walk, path);
+    if (entry === undefined) continue;
+    walk.report.entries++;
+    yield entry;
+    if (entry.type === "directory") yield* below(walk, path);
+  }
+}
+
+/** The entry at a path; `undefined` where there is none to be had, which is noted. */
+function entryAt(walk: Walk, path: string): TreeEntry | undefined {
+  const { skipped } = walk.report;
+  const hostPath = `${walk.top}/${path}`;
+  let info: Deno.FileInfo;
+  try {
+    info = Deno.lstatSync(hostPath);
+  } catch (error) {
+    skipped.add(path, path.includes("\ufffd") ? "its name is not UTF-8" : reasonOf(error));
+    return undefined;
+  }
+  const type = typeOf(info);
+  if (type === undefined) {
+    skipped.add(path, "it is of no known type");
+    return undefined;
+  }
+  const base = { path, type, size: type === "directory" ? 0 : info.size, ...commonOf(info) };
+  const link = linkOf(walk, path, info);
+  if (link?.isUnreadable) {
+    skipped.add(path, `it is the same file as ${quote(link.path)}, which cannot be read`);
+    return undefined;
+  }
+  if (link !== undefined && link.path !== path) return { ...base, linkTo: link.path };
+  if (type === "file") {
+    const failed = (reason: string) => {
+      skipped.add(path, reason);
+      if (link !== undefined) link.isUnreadable = true;
+      return new UnreadableEntry(reason);
+    };
+    return {
+      ...base,
+      read: () => contentOf(walk.buffer, { path: hostPath, size: info.size, failed }),
+    };
+  }
+  if (type === "symlink") {
+    try {
+      const target = Deno.readLinkSync(hostPath);
+      if (!target.includes("\ufffd")) {
+        return { ...base, target, size: new TextEncoder().encode(target).length };
+      }
+      skipped.add(path, "its target is not UTF-8");
+    } catch (error) {
+      const isText = error instanceof Deno.errors.InvalidData;
+      skipped.add(path, isText ? "its target is not UTF-8" : reasonOf(error));
+    }
+    return undefined;
+  }
+  return type === "directory" ? base : { ...base, rdev: info.rdev ?? 0 };
+}
+
+function commonOf(
+  info: Deno.FileInfo,
+): Pick<TreeEntry, "permissions" | "uid" | "gid" | "mtime" | "atime"> {
+  return {
+    permissions: (info.mode ?? 0o644) & 0o7777,
+    uid: info.uid ?? 0,
+    gid: info.gid ?? 0,
+    mtime: BigInt(info.mtime?.getTime() ?? 0) * NS_PER_MS,
+    atime: BigInt(info.atime?.getTime() ?? 0) * NS_PER_MS,
+  };
+}
+
+function typeOf(info: Deno.FileInfo): TypeName | undefined {
+  if (info.isFile) return "file";
+  if (info.isDirectory) return "directory";
+  if (info.isSymlink) return "symlink";
+  if (info.isFifo) return "fifo";
+  if (info.isSocket) return "socket";
+  if (info.isCharDevice) return "charDevice";
+  return info.isBlockDevice ? "blockDevice" : undefined;
+}
+
+/** Where a file with several names was seen first; here, if it is the first time. */
+function linkOf(
+  { links }: Walk,
+  path: string,
+  info: Deno.FileInfo,
+): { readonly path: string; isUnreadable: boolean } | undefined {
+  if ((info.nlink ?? 1) < 2 || info.isDirectory || info.ino === null) return undefined;
+  const key = `${info.dev}:${info.ino}`;
+  const known = links.get(key);
+  if (known !== undefined) return known;
+  const first = { path, isUnreadable: false };
+  links.set(key, first);
+  return first;
+}
+
+/** The content of a file, of as many bytes as were listed. */
+function* contentOf(
+  buffer: Uint8Array,
+  from: { path: string; size: number; failed: (reason: string) => UnreadableEntry },
+): Generator<Uint8Array> {
+  let file: Deno.FsFile | undefined;
+  let left = from.size;
+  try {
+    file = Deno.openSync(from.path);
+    while (left > 0) {
+      const length = fill(file, buffer.subarray(0, Math.min(left, buffer.length)));
+      if (length === 0 && left === from.size) throw new Error("it was cut off meanwhile");
+      // The receiver compares with the size that was listed, and refuses.
+      if (length === 0) return;
+      left -= length;
+      yield buffer.subarray(0, length);
+    }
+  } catch (error) {
+    // After a part of it was handed over it cannot be left out any more.
+    if (left < from.size) throw error;
+    throw from.failed(reasonOf(error));
+  } finally {
+    file?.close();
+  }
+}
+
+function fill(file: Deno.FsFile, target: Uint8Array): number {
+  let done = 0;
+  while (done < target.length) {
+    const count = file.readSync(done === 0 ? target : target.subarray(done));
+    if (count === null) break;
+    done += count;
+  }
+  return done;
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof Deno.errors.NotFound) return "it is not there any more";
+  if (error instanceof Deno.errors.PermissionDenied) return "permission denied";
+  // Without the path that Deno puts behind it.
+  return messageOf(error).replace(/: \w+ '.*'$/, "");
+}
+
+// --- writing ------------------------------------------------------------------------------------
+
+/** What was written, and what the host did not take. */
+export interface ExportReport {
+  files: number;
+  directories: number;
+  symlinks: number;
+  hardLinks: number;
+  bytesWritten: number;
+  /** Devices, fifos and sockets, which cannot be made here. */
+  notMade: number;
+  /** Entries whose owner could not be set for want of rights. */
+  ownersLost: number;
+  /** Entries with extended attributes, DOS bits or a security descriptor, which were not written. */
+  attributesLost: number;
+  /** The entries of `notMade`, the first hundred. */
+  skipped: SkipList;
+}
+
+/**
+ * Writes a tree into a directory of the host.
+ *
+ * @param entries Parents before their children.
+ * @param options.overwrite Writes into a directory that is not empty, over what has the same names;
+ *   what has other names stays.
+ * @param options.progress Called now and then with entries and bytes.
+ * @throws {VolcastError} `exists` when the directory is not empty, `usage` for paths that lead out of
+ *   it, `full`, `denied`, `io`.
+ */
+export async function writeHostTree(
+  entries: AsyncIterable<TreeEntry> | Iterable<TreeEntry>,
+  directory: string,
+  options: { overwrite?: boolean; progress?: (entries: number, bytes: number) => void } = {},
+): Promise<ExportReport> {
+  const writer = new HostWriter(directory, options.overwrite ?? false);
+  let count = 0;
+  for await (const entry of entries) {
+    try {
+      const pending = writer.take(entry);
+      if (pending !== undefined) await pending;
+    } catch (error) {
+      throw writeError(entry.path, error);
+    }
+    if (++count % 256 === 0) options.progress?.(count, writer.report.bytesWritten);
+  }
+  writer.finish();
+  return writer.report;
+}
+
+/** Whom new files belong to, and which permission bits they lose. */
+interface Own {
+  readonly uid: number;
+  readonly gid: number;
+  readonly umask: number;
+}
+
+class HostWriter {
+  readonly report: ExportReport = {
+    files: 0,
+    directories: 0,
+    symlinks: 0,
+    hardLinks: 0,
+    bytesWritten: 0,
+    notMade: 0,
+    ownersLost: 0,
+    attributesLost: 0,
+    skipped: new SkipList(),
+  };
+  readonly #top: string;
+  readonly #overwrite: boolean;
+  readonly #own: Own;
+  /** Directories of this run, in the order they came. */
+  readonly #directories = new Map<string, TreeEntry | undefined>();
+  readonly #notMade = new Set<string>();
+  #temporary = 0;
+
+  constructor(top: string, overwrite: boolean) {
+    this.#top = top;
+    this.#overwrite = overwrite;
+    makeTop(top, overwrite);
+    this.#own = probe(top);
+    this.#directories.set("", undefined);
+  }
+
+  take(entry: TreeEntry): Promise<void> | undefined {
+    checkEntryPath(entry.path);
+    const { parent } = splitPath(entry.path);
+    if (!this.#directories.has(parent)) {
+      throw new VolcastError("usage", `its directory did not come before it`);
+    }
+    this.#countLost(entry);
+    if (entry.linkTo !== undefined) return this.#hardLink(entry, entry.linkTo);
+    switch (entry.type) {
+      case "directory":
+        return this.#directory(entry);
+      case "file":
+        return this.#file(entry);
+      case "symlink":
+        return this.#symlink(entry);
+      default:
+        this.report.notMade++;
+        this.#notMade.add(entry.path);
+        this.report.skipped.add(entry.path, `the host interface cannot make a ${entry.type}`);
+    }
+  }
+
+  /** Gives directories what their children would have changed, the deepest first. */
+  finish(): void {
+    for (const [path, entry] of [...this.#directories].reverse()) {
+      if (entry === undefined) continue;
+      try {
+        const hostPath = this.#hostPath(path);
+        this.#chown(hostPath, entry);
+        Deno.chmodSync(hostPath, entry.permissions);
+        Deno.utimeSync(hostPath, dateOf(entry.atime ?? entry.mtime), dateOf(entry.mtime));
+      } catch (error) {
+        throw writeError(path, error);
+      }
+    }
+  }
+
+  #hostPath(path: string): string {
+    return path === "" ? this.#top : `${this.#top}/${path}`;
+  }
+
+  #directory(entry: TreeEntry): undefined {
+    if (!this.#directories.has(entry.path)) {
+      const hostPath = this.#hostPath(entry.path);
+      const present = this.#overwrite ? lstat(hostPath) : undefined;
+      if (present !== undefined && !present.isDirectory) Deno.removeSync(hostPath);
+      if (!present?.isDirectory) Deno.mkdirSync(hostPath, { mode: 0o700 });
+    }
+    const { read: _, attributes: __, ...kept } = entry;
+    this.#directories.set(entry.path, kept);
+    this.report.directories++;
+  }
+
+  async #file(entry: TreeEntry): Promise<void> {
+    const hostPath = this.#hostPath(entry.path);
+    const path = this.#overwrite ? this.#temporaryPath(entry.path) : hostPath;
+    // Set-user-ID and the like only when the owner is right.
+    const mode = entry.permissions & 0o777;
+    const file = Deno.openSync(path, { write: true, createNew: true, mode });
+    try {
+      await this.#writeContent(file, entry);
+      const chowned = this.#chown(path, entry);
+      if (chowned || entry.permissions !== (mode & ~this.#own.umask)) {
+        Deno.chmodSync(path, entry.permissions);
+      }
+      file.utimeSync(dateOf(entry.atime ?? entry.mtime), dateOf(entry.mtime));
+      file.close();
+    } catch (error) {
+      closeQuietly(file);
+      Deno.removeSync(path);
+      throw error;
+    }
+    if (path !== hostPath) this.#moveInto(path, entry.path);
+    this.report.files++;
+  }
+
+  async #writeContent(file: Deno.FsFile, entry: TreeEntry): Promise<void> {
+    let size = 0;
+    let endsInHole = false;
+    for await (const chunk of entry.read?.() ?? []) {
+      if (chunk.length < BLOCK_SIZE) {
+        writeAll(file, chunk);
+        endsInHole = false;
+      } else endsInHole = writeSparsely(file, chunk);
+      size += chunk.length;
+    }
+    if (endsInHole) file.truncateSync(size);
+    if (size !== entry.size) {
+      throw new VolcastError("damaged", `${size} bytes came, ${entry.size} were announced`);
+    }
+    this.report.bytesWritten += size;
+  }
+
+  #symlink(entry: TreeEntry): undefined {
+    const hostPath = this.#hostPath(entry.path);
+    const path = this.#overwrite ? this.#temporaryPath(entry.path) : hostPath;
+    Deno.symlinkSync(entry.target ?? "", path);
+    this.#chown(path, entry);
+    lutimesSync(path, secondsOf(entry.atime ?? entry.mtime), secondsOf(entry.mtime));
+    if (path !== hostPath) this.#moveInto(path, entry.path);
+    this.report.symlinks++;
+  }
+
+  #hardLink(entry: TreeEntry, linkTo: string): undefined {
+    if (this.#notMade.has(linkTo)) {
+      this.#notMade.add(entry.path);
+      this.report.notMade++;
+      this.report.skipped.add(entry.path, `it is a name of ${quote(linkTo)}, which was not made`);
+      return;
+    }
+    checkEntryPath(linkTo);
+    if (!this.#directories.has(splitPath(linkTo).parent)) {
+      throw new VolcastError("usage", `it links to ${quote(linkTo)}, which did not come before it`);
+    }
+    const hostPath = this.#hostPath(entry.path);
+    const path = this.#overwrite ? this.#temporaryPath(entry.path) : hostPath;
+    Deno.linkSync(this.#hostPath(linkTo), path);
+    if (path !== hostPath) {
+      this.#moveInto(path, entry.path);
+      // Renaming one name of a file over another of the same does nothing.
+      if (lstat(path) !== undefined) Deno.removeSync(path);
+    }
+    this.report.hardLinks++;
+  }
+
+  /** Puts a complete file in the place of whatever has its name. */
+  #moveInto(temporary: string, path: string): void {
+    const hostPath = this.#hostPath(path);
+    if (lstat(hostPath)?.isDirectory) {
+      Deno.removeSync(hostPath, { recursive: true });
+      // Whatever has this name now is no directory of this run any more (invariant 1).
+      for (const known of [...this.#directories.keys()]) {
+        if (known === path || known.startsWith(`${path}/`)) this.#directories.delete(known);
+      }
+    }
+    Deno.renameSync(temporary, hostPath);
+  }
+
+  #temporaryPath(path: string): string {
+    const { parent } = splitPath(path);
+    return `${this.#hostPath(parent)}/.volcast-${Deno.pid}-${this.#temporary++}`;
+  }
+
+  /** @returns Whether the owner was changed. */
+  #chown(hostPath: string, entry: TreeEntry): boolean {
+    // What lies in directories that were here before may get their group.
+    const isOwn = entry.uid === this.#own.uid && entry.gid === this.#own.gid;
+    if (isOwn && !this.#overwrite) return false;
+    if (this.#own.uid !== 0) {
+      if (!isOwn) this.report.ownersLost++;
+      return false;
+    }
+    lchownSync(hostPath, entry.uid, entry.gid);
+    return true;
+  }
+
+  #countLost({ linkTo, attributes, dos }: TreeEntry): void {
+    const some = (attributes?.xattrs.size ?? 0) > 0 || attributes?.securityDescriptor !== undefined;
+    if (linkTo === undefined && (some || dos)) this.report.attributesLost++;
+  }
+}
+
+function makeTop(top: string, overwrite: boolean): void {
+  try {
+    Deno.mkdirSync(top, { recursive: true });
+    if (overwrite) return;
+    for (const _ of Deno.readDirSync(top)) {
+      throw new VolcastError(
+        "exists",
+        `Cannot export into ${top}: it is not empty`,
+        "Choose an empty directory, or add --overwrite",
+      );
+    }
+  } catch (error) {
+    if (error instanceof VolcastError) throw error;
+    throw new VolcastError("io", `Cannot export into ${top}: ${reasonOf(error)}`, "", {
+      cause: error,
+    });
+  }
+}
+
+/** Makes a file to see whom it belongs to: asking for user and umask needs wider permissions. */
+function probe(top: string): Own {
+  const path = `${top}/.volcast-${Deno.pid}-probe`;
+  try {
+    Deno.openSync(path, { write: true, createNew: true, mode: 0o777 }).close();
+    const { uid, gid, mode } = Deno.lstatSync(path);
+    Deno.removeSync(path);
+    return { uid: uid ?? 0, gid: gid ?? 0, umask: ~(mode ?? 0o777) & 0o777 };
+  } catch (error) {
+    throw new VolcastError("denied", `Cannot export into ${top}: ${reasonOf(error)}`);
+  }
+}
+
+/** Writes a chunk without its zero blocks. @returns Whether it ends with one. */
+function writeSparsely(file: Deno.FsFile, chunk: Uint8Array): boolean {
+  const isHole = (at: number) => {
+    const block = chunk.subarray(at, at + BLOCK_SIZE);
+    return block.length === BLOCK_SIZE && isZeroBlock(block);
+  };
+  let at = 0;
+  let hole = false;
+  while (at < chunk.length) {
+    hole = isHole(at);
+    let end = at + BLOCK_SIZE;
+    while (end < chunk.length && isHole(end) === hole) end += BLOCK_SIZE;
+    end = Math.min(end, chunk.length);
+    if (hole) file.seekSync(end - at, Deno.SeekMode.Current);
+    else writeAll(file, chunk.subarray(at, end));
+    at = end;
+  }
+  return hole;
+}
+
+function writeAll(file: Deno.FsFile, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length;) done += file.writeSync(bytes.subarray(done));
+}
+
+function closeQuietly(file: Deno.FsFile): void {
+  try {
+    file.close();
+  } catch {
+    // It was closed already.
+  }
+}
+
+function lstat(path: string): Deno.FileInfo | undefined {
+  try {
+    return Deno.lstatSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+function dateOf(ns: bigint): Date {
+  return new Date(Number(ns / NS_PER_MS));
+}
+
+function secondsOf(ns: bigint): number {
+  return Number(ns / NS_PER_MS) / 1000;
+}
+
+function writeError(path: string, error: unknown): VolcastError {
+  const what = `Cannot write ${quote(path)}`;
+  if (error instanceof VolcastError) {
+    if (error.message.startsWith("Cannot ")) return error;
+    return new VolcastError(error.kind, `${what}: ${error.message}`, error.hint, { cause: error });
+  }
+  const text = messageOf(error);
+  const isFull = /os error (28|122)|No space left/.test(text);
+  const isDenied = error instanceof Deno.errors.PermissionDenied;
+  const kind = isFull ? "full" : isDenied ? "denied" : "io";
+  return new VolcastError(kind, `${what}: ${text}`, "", { cause: error });
+}

@@ -1,0 +1,45 @@
+/**
+ * Shapes of option values that several commands share.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import { VolcastError } from "../core/mod.ts";
+import { LABEL_PATTERN } from "../format/mod.ts";
+
+/** `HOST:PORT`, also `[::1]:8080` and `:8080` (all addresses). */
+export const LISTEN = z.string().transform((text, context) => {
+  const match = /^(\[[0-9a-fA-F:]+\]|[^:]*):(\d{1,5})$/.exec(text);
+  const port = Number(match?.[2]);
+  if (match === null || port > 65535) {
+    context.addIssue({ code: "custom", message: "it is not HOST:PORT, as in 127.0.0.1:8080" });
+    return z.NEVER;
+  }
+  return { hostname: match[1].replace(/^\[|\]$/g, "") || "0.0.0.0", port };
+});
+
+/** Name of a node among sites. */
+export const NODE_NAME = z.string().max(255).regex(
+  LABEL_PATTERN,
+  "use letters, digits and _ . : @ -, starting with a letter or digit",
+);
+
+/** Where a parent listens. */
+export const PARENT_URL = z.url({
+  protocol: /^https?$/,
+  error: "it is not an http:// or https:// URL",
+});
+
+/** A snapshot's name or id, or a pointer. */
+export const REF = z.string().max(255).regex(
+  LABEL_PATTERN,
+  "it cannot be the name of a snapshot or a pointer",
+);
+
+/** Checks a reference among the arguments. @throws {VolcastError} `usage`. */
+export function parseRef(text: string): string {
+  const result = REF.safeParse(text);
+  if (result.success) return result.data;
+  throw new VolcastError("usage", `Cannot use '${text}': ${result.error.issues[0].message}`);
+}

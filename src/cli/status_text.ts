@@ -1,0 +1,100 @@
+/**
+ * What `/status` says, for reading by people. Whatever a server leaves out is left out here.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import { fields, showName } from "./text.ts";
+import { showBytes, showExactBytes } from "./units.ts";
+
+const count = z.number();
+const SNAPSHOT = z.object({ id: z.string(), name: z.string(), time: z.string(), bytes: count });
+
+/** The parts of a status that are shown. */
+const STATUS = z.object({
+  version: z.string().optional(),
+  node: z.string().optional(),
+  chain: z.array(z.string()).optional(),
+  ready: z.boolean().optional(),
+  upstream: z.object({
+    parent: z.string(),
+    name: z.string().nullish(),
+    seenAt: z.string().nullish(),
+    error: z.string().nullish(),
+  }).nullish(),
+  transfer: z.object({ top: z.string(), done: count, total: count }).nullish(),
+  volume: z.object({
+    id: z.string(),
+    role: z.string(),
+    capacityBytes: count,
+    usedBlocks: count,
+    freeBlocks: count.nullish(),
+    inodes: count,
+    cp: count,
+  }).nullish(),
+  current: SNAPSHOT.nullish(),
+  master: SNAPSHOT.nullish(),
+  snapshots: count.optional(),
+  sites: count.optional(),
+});
+
+/** Rows for {@linkcode fields}. */
+export type Rows = (readonly [name: string, value: string | undefined])[];
+
+/** A status in lines of name and value. */
+export function statusText(value: unknown): string {
+  const parsed = STATUS.safeParse(value);
+  // A server of another version: better everything it says than nothing.
+  if (!parsed.success) return JSON.stringify(value, null, 2);
+  const { version, node, chain, ready, upstream, transfer, volume } = parsed.data;
+  const seen = upstream?.seenAt ? `, heard ${upstream.seenAt}` : "";
+  return fields([
+    ["node", node === undefined ? undefined : `${node}, volcast ${version ?? "?"}`],
+    ["ready", ready === undefined ? undefined : ready ? "yes" : "no"],
+    ["chain", chain === undefined || chain.length < 2 ? undefined : chain.join(" <- ")],
+    [
+      "parent",
+      upstream
+        ? `${upstream.parent}${upstream.name ? ` at '${upstream.name}'` : ""}${seen}`
+        : undefined,
+    ],
+    ["last failure", upstream?.error ? showName(upstream.error) : undefined],
+    [
+      "transfer",
+      transfer
+        ? `${transfer.top}: ${showBytes(transfer.done)} of ${showBytes(transfer.total)}`
+        : undefined,
+    ],
+    ["volume", volume === null ? "none yet: the first full image has not come in" : undefined],
+    ...volumeRows(parsed.data),
+  ]);
+}
+
+/** The rows about the volume. */
+export function volumeRows(status: z.output<typeof STATUS>): Rows {
+  const { volume, current, master, snapshots, sites } = status;
+  if (!volume) return [];
+  return [
+    ["volume", volume.id],
+    ["role", volume.role],
+    ["size", showExactBytes(volume.capacityBytes)],
+    ["used", `${volume.usedBlocks} blocks (${showBytes(volume.usedBlocks * 4096)})`],
+    [
+      "free",
+      typeof volume.freeBlocks !== "number"
+        ? undefined
+        : `${volume.freeBlocks} blocks (${showBytes(volume.freeBlocks * 4096)})`,
+    ],
+    ["files", `${volume.inodes} inodes`],
+    ["cp", String(volume.cp)],
+    ["current", current ? showSnapshot(current) : undefined],
+    ["master", master ? showSnapshot(master) : "none: publish moves it"],
+    ["snapshots", snapshots === undefined ? undefined : String(snapshots)],
+    ["sites", sites === undefined ? undefined : String(sites)],
+  ];
+}
+
+function showSnapshot({ id, name, time, bytes }: z.output<typeof SNAPSHOT>): string {
+  return `${name} (${id}), ${time}, ${showBytes(bytes)}`;
+}

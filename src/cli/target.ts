@@ -1,0 +1,132 @@
+/**
+ * What commands work on: a volume in a file, which they hold alone, or one that a server has. Both
+ * give the same answers.
+ *
+ * @module
+ */
+
+import type { ImportOptions, ImportReport, TreeEntry } from "../archive/mod.ts";
+import type { TypeName } from "../format/mod.ts";
+import type { Plan } from "../image/mod.ts";
+import { HttpTarget } from "./http_target.ts";
+import { LocalTarget } from "./local_target.ts";
+import { isUrl } from "./local_volume.ts";
+
+/** A snapshot as commands show it. */
+export interface SnapshotInfo {
+  readonly id: string;
+  readonly name: string;
+  /** Consistency point. */
+  readonly cp: number;
+  /** ISO 8601. */
+  readonly time: string;
+  readonly blocks: number;
+  readonly bytes: number;
+  /** Names of the pointers that mean it. */
+  readonly pointers: readonly string[];
+}
+
+/** A pointer as commands show it. */
+export interface PointerInfo {
+  readonly name: string;
+  /** Id of the snapshot. */
+  readonly snapshot: string;
+  readonly snapshotName: string;
+}
+
+/** What is known of a file in a volume. Times are ns since 1970. */
+export interface FileDescription {
+  /** From the root, beginning with `/`. */
+  readonly path: string;
+  /** Last name of the path; empty for the root. */
+  readonly name: string;
+  readonly ino: number;
+  readonly type: TypeName;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly nlink: number;
+  readonly size: number;
+  readonly atime: bigint;
+  readonly mtime: bigint;
+  readonly ctime: bigint;
+  readonly btime: bigint;
+  readonly rdev: number;
+  readonly dos: number;
+  readonly generation: number;
+  readonly version: number;
+  /** Target of a symbolic link. */
+  readonly target?: string;
+  /** Extended attributes in base64, where there are any. */
+  readonly xattrs?: Readonly<Record<string, string>>;
+}
+
+/** An image that is being read. */
+export interface ImageBytes {
+  readonly stream: ReadableStream<Uint8Array>;
+  readonly byteCount: number;
+}
+
+/** How a tree is published. */
+export interface PublishOptions {
+  /** Name of the snapshot. */
+  readonly as: string;
+  /** Pointer that is moved to it; `master` by default. */
+  readonly pointer?: string;
+  /** Compares content even where size and mtime are equal. */
+  readonly checksum?: boolean;
+  /** See {@linkcode ImportOptions}. */
+  readonly progress?: ImportOptions["progress"];
+}
+
+/** Entries on their way in, at once or as they come. */
+export type Entries = AsyncIterable<TreeEntry> | Iterable<TreeEntry>;
+
+/** See the module. Every call throws {@linkcode VolcastError}. */
+export interface Target extends AsyncDisposable {
+  /** As the user gave it. */
+  readonly name: string;
+  /** Brings a tree in, durable when this returns. */
+  importTree(entries: Entries, options?: ImportOptions): Promise<ImportReport>;
+  /** Makes the file system be this tree, takes a snapshot of it and moves a pointer to it. */
+  publish(
+    entries: Entries,
+    options: PublishOptions,
+  ): Promise<{ report: ImportReport; snapshot: SnapshotInfo }>;
+  /** A tree on its way out. @param ref `undefined`: `master` if it exists, else the active one. */
+  entries(ref?: string, path?: string): AsyncIterable<TreeEntry>;
+  /** What there is to say about the volume and who has it. */
+  status(): Promise<Record<string, unknown>>;
+  /** All snapshots, oldest first. */
+  snapshots(): Promise<SnapshotInfo[]>;
+  /** Takes a snapshot; pointers are moved to it in the same consistency point. */
+  createSnapshot(name: string, options?: { pointers?: string[] }): Promise<SnapshotInfo>;
+  /** Deletes a snapshot. @throws {VolcastError} `held`. */
+  deleteSnapshot(ref: string): Promise<void>;
+  /** All pointers. */
+  pointers(): Promise<PointerInfo[]>;
+  /** Moves or makes a pointer. */
+  setPointer(name: string, ref: string): Promise<PointerInfo>;
+  /** Counts what an expression selects. */
+  plan(select: string): Promise<Plan>;
+  /** What is known of a file; a symbolic link at the end is not followed. */
+  stat(path: string, ref?: string): Promise<FileDescription>;
+  /** What is in a directory, in order of names; the file itself where it is none. */
+  list(path: string, ref?: string): AsyncIterable<FileDescription>;
+  /** The content of a file. */
+  read(path: string, ref?: string): Promise<ReadableStream<Uint8Array>>;
+  /** An image as a stream. */
+  image(select: string): Promise<ImageBytes>;
+  /** Gives the volume back. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a VOLUME argument.
+ *
+ * @param options.token Bearer token, for a server.
+ * @throws {VolcastError} `not-found`, `busy` (naming who has it and its URL), `damaged`.
+ */
+export function openTarget(volume: string, options: { token?: string } = {}): Target {
+  return isUrl(volume) ? new HttpTarget(volume, options) : new LocalTarget(volume);
+}
