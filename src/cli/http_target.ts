@@ -18,7 +18,7 @@ import {
 } from "../archive/mod.ts";
 import { type ErrorKind, messageOf, VolcastError } from "../core/mod.ts";
 import type { TypeName } from "../format/mod.ts";
-import { STATUS } from "../http/mod.ts";
+import { type SnapshotInfo, STATUS } from "../http/mod.ts";
 import type { Plan } from "../image/mod.ts";
 import { ACTIVE } from "../volume/mod.ts";
 import type {
@@ -27,7 +27,6 @@ import type {
   ImageBytes,
   PointerInfo,
   PublishOptions,
-  SnapshotInfo,
   Target,
 } from "./target.ts";
 
@@ -325,7 +324,7 @@ export class HttpTarget implements Target {
     if (error instanceof VolcastError) return error;
     return new VolcastError(
       "io",
-      `Cannot reach ${this.name}: ${messageOf(error)}`,
+      `Cannot reach ${this.name}: ${reasonOf(error)}`,
       "Check that the server runs and that the URL is its own",
       { cause: error },
     );
@@ -362,6 +361,12 @@ async function* catching<T>(
     caught(error);
     throw error;
   }
+}
+
+/** What went wrong: of `fetch failed` the cause says it. */
+function reasonOf(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return messageOf(cause ?? error);
 }
 
 function bodyOf(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {

@@ -12,7 +12,7 @@ import {
   type TreeEntry,
 } from "../archive/mod.ts";
 import { VolcastError } from "../core/mod.ts";
-import { imageOfExpression, snapshotJson } from "../http/mod.ts";
+import { imageOfExpression, type SnapshotInfo, snapshotJson, volumeStatus } from "../http/mod.ts";
 import { type Plan, planExpression } from "../image/mod.ts";
 import { ACTIVE, MASTER, openVolumeFile, type View, type Volume } from "../volume/mod.ts";
 import type {
@@ -21,10 +21,8 @@ import type {
   ImageBytes,
   PointerInfo,
   PublishOptions,
-  SnapshotInfo,
   Target,
 } from "./target.ts";
-import { volumeStatus } from "./volume_status.ts";
 
 /** Content is read in pieces of this many bytes. */
 const CHUNK_BYTES = 2 ** 20;

@@ -169,20 +169,16 @@ function unknownCommand(words: readonly string[]): VolcastError {
 function report(error: unknown, terminal: Terminal): number {
   // Whoever reads the output has enough of it, as in `volcast cat site.vol log | head`.
   if (error instanceof Deno.errors.BrokenPipe) return EXIT_CODES.done;
-  try {
-    if (error instanceof Interrupted) {
-      terminal.note("volcast: Interrupted");
-      return INTERRUPTED_CODE;
-    }
-    terminal.note(`volcast: ${messageOf(error)}`);
-    if (error instanceof VolcastError) {
-      if (error.hint !== "") terminal.note(error.hint);
-    } else if (error instanceof Error && error.stack !== undefined) {
-      // Not one that was foreseen: a report of it needs the place.
-      terminal.note(error.stack.split("\n").slice(1).join("\n"));
-    }
-  } catch {
-    // Nobody can be told any more.
+  if (error instanceof Interrupted) {
+    terminal.note("volcast: Interrupted");
+    return INTERRUPTED_CODE;
+  }
+  terminal.note(`volcast: ${messageOf(error)}`);
+  if (error instanceof VolcastError) {
+    if (error.hint !== "") terminal.note(error.hint);
+  } else if (error instanceof Error && error.stack !== undefined) {
+    // Not one that was foreseen: a report of it needs the place.
+    terminal.note(error.stack.split("\n").slice(1).join("\n"));
   }
   return exitCodeOf(error);
 }

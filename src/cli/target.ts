@@ -8,23 +8,10 @@
 import type { ImportOptions, ImportReport, TreeEntry } from "../archive/mod.ts";
 import type { TypeName } from "../format/mod.ts";
 import type { Plan } from "../image/mod.ts";
+import type { SnapshotInfo } from "../http/mod.ts";
 import { HttpTarget } from "./http_target.ts";
 import { LocalTarget } from "./local_target.ts";
 import { isUrl } from "./local_volume.ts";
-
-/** A snapshot as commands show it. */
-export interface SnapshotInfo {
-  readonly id: string;
-  readonly name: string;
-  /** Consistency point. */
-  readonly cp: number;
-  /** ISO 8601. */
-  readonly time: string;
-  readonly blocks: number;
-  readonly bytes: number;
-  /** Names of the pointers that mean it. */
-  readonly pointers: readonly string[];
-}
 
 /** A pointer as commands show it. */
 export interface PointerInfo {

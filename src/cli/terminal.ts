@@ -5,7 +5,8 @@
  * @module
  */
 
-import { format as formatBytes } from "@std/fmt/bytes";
+import { VolcastError } from "../core/mod.ts";
+import { showBytes } from "./units.ts";
 
 /** Work is shown as a bar only after this many ms. */
 const PROGRESS_AFTER_MS = 1000;
@@ -35,7 +36,7 @@ export class Terminal {
 
   /** Prints a remark that is not the result. */
   note(text: string): void {
-    writeAll(Deno.stderr, new TextEncoder().encode(text + "\n"));
+    say(text + "\n");
   }
 
   /** Writes bytes of a result. */
@@ -47,7 +48,7 @@ export class Terminal {
   progress(label: string, unit: "bytes" | "count" = "bytes"): Progress {
     if (!Deno.stderr.isTerminal()) return { update() {}, end() {} };
     const begin = performance.now();
-    const show = (value: number) => unit === "bytes" ? formatBytes(value) : String(value);
+    const show = (value: number) => unit === "bytes" ? showBytes(value) : String(value);
     let last = 0;
     let shown = false;
     return {
@@ -56,16 +57,13 @@ export class Terminal {
         if (now - begin < PROGRESS_AFTER_MS || now - last < PROGRESS_EVERY_MS) return;
         last = now;
         shown = true;
-        const rate = unit === "bytes" ? `  ${formatBytes(done / ((now - begin) / 1000))}/s` : "";
+        const rate = unit === "bytes" ? `  ${showBytes(done / ((now - begin) / 1000))}/s` : "";
         const bar = total === undefined || total === 0 ? "" : ` ${barOf(done / total)}`;
         const of = total === undefined ? "" : ` of ${show(total)}`;
-        writeAll(
-          Deno.stderr,
-          new TextEncoder().encode(`\r\x1b[K${label}${bar} ${show(done)}${of}${rate}`),
-        );
+        say(`\r\x1b[K${label}${bar} ${show(done)}${of}${rate}`);
       },
       end(): void {
-        if (shown) writeAll(Deno.stderr, new TextEncoder().encode("\r\x1b[K"));
+        if (shown) say("\r\x1b[K");
       },
     };
   }
@@ -76,6 +74,27 @@ function barOf(fraction: number): string {
   return `[${"#".repeat(filled)}${".".repeat(24 - filled)}]`;
 }
 
+/** Writes to standard error; that nobody listens there is no reason to fail. */
+function say(text: string): void {
+  try {
+    writeAll(Deno.stderr, new TextEncoder().encode(text));
+  } catch {
+    // It was a remark only.
+  }
+}
+
 function writeAll(target: { writeSync(bytes: Uint8Array): number }, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length;) done += target.writeSync(bytes.subarray(done));
+  for (let done = 0; done < bytes.length;) {
+    try {
+      done += target.writeSync(bytes.subarray(done));
+    } catch (error) {
+      if (!(error instanceof Deno.errors.WouldBlock)) throw error;
+      // Some of the bytes may have gone, nobody knows how many: going on could write them twice.
+      throw new VolcastError(
+        "io",
+        "Cannot write the output: it is full and does not block",
+        "Put a pipe between: volcast ... | cat",
+      );
+    }
+  }
 }

@@ -44,8 +44,9 @@ export function checkFileName(name: string): Uint8Array {
   if (name === "." || name === "..") refuse("it means a directory itself or its parent");
   if (name.includes("/")) refuse("it contains '/'");
   if (name.includes("\0")) refuse("it contains a NUL byte");
-  // A decoder puts U+FFFD where the bytes were no UTF-8; the true name cannot be known any more.
-  if (name.includes("\ufffd")) refuse("it is not valid UTF-8");
+  // A decoder puts U+FFFD where the bytes were no UTF-8, and an encoder where half a surrogate pair
+  // stood; the true name cannot be known any more.
+  if (name.includes("\ufffd") || !name.isWellFormed()) refuse("it is not valid UTF-8");
   return bytes;
 }
 

@@ -14,7 +14,14 @@
  */
 
 import { createHash } from "node:crypto";
-import { assert, difference, forEachRunOfPage, PAGE_BITS, type Plane } from "../core/mod.ts";
+import {
+  assert,
+  difference,
+  forEachRunOfPage,
+  PAGE_BITS,
+  type Plane,
+  type Run,
+} from "../core/mod.ts";
 import {
   BLOCK_SIZE,
   checksum,
@@ -22,6 +29,7 @@ import {
   encodeIndexEnd,
   encodeStreamHeader,
   END_LAYOUT,
+  FRAME_BLOCKS,
   FRAME_LAYOUT,
   INDEX_END_LAYOUT,
   RUN_LAYOUT,
@@ -57,7 +65,9 @@ export class Image {
   readonly #deallocated: Plane | undefined;
   readonly #pages: PageCounts[];
   readonly #deallocatedPages: PageCounts[];
-  /** Known once all frames were read: with it a range at the end costs nothing. */
+  /** Checksums of frames as far as they were read, by number of the frame; see `#known`. */
+  #crcs: Uint32Array | undefined;
+  #known: Uint8Array | undefined;
   #digest: Uint8Array | undefined;
   #indexCrc: number | undefined;
 
@@ -160,11 +170,8 @@ export class Image {
   /** Parts of the stream from byte `from` on; `undefined` where work was done without output. */
   *#chunks(from: number): Generator<Uint8Array<ArrayBuffer> | undefined> {
     const { header } = this;
-    const digest = createHash("sha256");
     const headerBytes = encodeStreamHeader(header) as Uint8Array<ArrayBuffer>;
     const indexEnd = encodeIndexEnd(this.#checksumOfIndex()) as Uint8Array<ArrayBuffer>;
-    digest.update(headerBytes).update(indexEnd);
-
     let skip = from;
     function* cut(bytes: Uint8Array<ArrayBuffer>): Generator<Uint8Array<ArrayBuffer>> {
       const rest = bytes.subarray(Math.min(skip, bytes.length));
@@ -177,11 +184,20 @@ export class Image {
     else for (const part of this.#indexParts()) yield* cut(part);
     yield* cut(indexEnd);
 
-    yield* this.#frameChunks(skip, digest);
-    this.#digest ??= digest.digest();
-    const framesEnd = header.byteCount - END_LAYOUT.size;
-    skip = Math.max(0, from - framesEnd);
+    yield* this.#frameChunks(skip);
+    // What was not sent has to be read for the digest, unless it was sent to somebody before.
+    yield* this.#readUnknown();
+    this.#digest ??= createHash("sha256").update(headerBytes).update(indexEnd)
+      .update(new Uint8Array(this.#checksums().crcs.buffer)).digest();
+    skip = Math.max(0, from - (header.byteCount - END_LAYOUT.size));
     yield* cut(encodeEnd(header.frameCount, this.#digest) as Uint8Array<ArrayBuffer>);
+  }
+
+  #checksums(): { crcs: Uint32Array; known: Uint8Array } {
+    const count = this.header.frameCount;
+    this.#crcs ??= new Uint32Array(count);
+    this.#known ??= new Uint8Array(count);
+    return { crcs: this.#crcs, known: this.#known };
   }
 
   #checksumOfIndex(): number {
@@ -201,25 +217,23 @@ export class Image {
     }
   }
 
-  /** The frames, those before `skip` (a byte of the frames' part) read for the digest only. */
-  *#frameChunks(
-    skip: number,
-    digest: ReturnType<typeof createHash>,
-  ): Generator<Uint8Array<ArrayBuffer> | undefined> {
-    const { store } = this.#volume.io;
+  /** The frames from byte `skip` of their part on, several small ones in a chunk. */
+  *#frameChunks(skip: number): Generator<Uint8Array<ArrayBuffer>> {
     let chunk = new Uint8Array(CHUNK_BYTES + FRAME_LAYOUT.size);
     let used = 0;
-    let sinceYield = 0;
+    let number = 0;
     for (const { index, blocks, frames } of this.#pages) {
       const pageBytes = frames * FRAME_LAYOUT.size + blocks * BLOCK_SIZE;
-      if (skip >= pageBytes && this.#digest !== undefined) {
+      if (skip >= pageBytes) {
         skip -= pageBytes;
+        number += frames;
         continue;
       }
-      for (const { start, count } of framesOfPage(this.#plane, index)) {
-        const length = FRAME_LAYOUT.size + count * BLOCK_SIZE;
-        if (skip >= length && this.#digest !== undefined) {
+      for (const run of framesOfPage(this.#plane, index)) {
+        const length = FRAME_LAYOUT.size + run.count * BLOCK_SIZE;
+        if (skip >= length) {
           skip -= length;
+          number++;
           continue;
         }
         if (used + length > chunk.length) {
@@ -228,27 +242,38 @@ export class Image {
           used = 0;
         }
         const frame = chunk.subarray(used, used + length);
-        store.read(start, frame.subarray(FRAME_LAYOUT.size));
-        const crc = new Uint8Array(4);
-        new DataView(crc.buffer).setUint32(0, sealFrame(frame, start, count), true);
-        digest.update(crc);
-        if (skip >= length) {
-          // Read for the digest only; the next frame takes its place.
-          skip -= length;
-          sinceYield += length;
-          if (sinceYield > 8 * CHUNK_BYTES) {
-            sinceYield = 0;
-            yield undefined;
-          }
-        } else {
-          if (skip > 0) {
-            yield frame.slice(skip);
-            skip = 0;
-          } else used += length;
-        }
+        this.#readFrame(run, number++, frame);
+        if (skip > 0) {
+          yield frame.slice(skip);
+          skip = 0;
+        } else used += length;
       }
     }
     if (used > 0) yield chunk.subarray(0, used);
+  }
+
+  /** Reads the frames whose checksums are not known yet, and now and then lets others run. */
+  *#readUnknown(): Generator<undefined> {
+    const { known } = this.#checksums();
+    if (this.#digest !== undefined || !known.includes(0)) return;
+    const buffer = new Uint8Array(FRAME_LAYOUT.size + FRAME_BLOCKS * BLOCK_SIZE);
+    let number = 0;
+    for (const { index } of this.#pages) {
+      for (const run of framesOfPage(this.#plane, index)) {
+        if (known[number] === 0) {
+          const length = FRAME_LAYOUT.size + run.count * BLOCK_SIZE;
+          this.#readFrame(run, number, buffer.subarray(0, length));
+        }
+        if (++number % 16 === 0) yield undefined;
+      }
+    }
+  }
+
+  #readFrame(run: Run, number: number, frame: Uint8Array): void {
+    const { crcs, known } = this.#checksums();
+    this.#volume.io.store.read(run.start, frame.subarray(FRAME_LAYOUT.size));
+    crcs[number] = sealFrame(frame, run.start, run.count);
+    known[number] = 1;
   }
 }
 

@@ -48,6 +48,8 @@ export class Puller {
   #running: Promise<PullResult> | undefined;
   /** Parent and snapshot of the last confirmation that arrived. */
   #confirmed = "";
+  /** The parent whose image was found wrong last: asked after all others. */
+  #suspect: Peer | undefined;
 
   constructor(node: Node, options: PullOptions) {
     this.#node = node;
@@ -72,7 +74,10 @@ export class Puller {
         await this.#confirm(peer, signal);
         return { kind: "current", snapshot: current.id, name: current.name };
       }
-      const applied = await this.#take(peer, plan, signal);
+      const applied = await this.#take(peer, plan, signal).catch((error) => {
+        if (error instanceof VolcastError && error.kind === "damaged") this.#suspect = peer;
+        throw error;
+      });
       node.announceMaster();
       await this.#confirm(peer, signal);
       return {
@@ -94,7 +99,7 @@ export class Puller {
     const node = this.#node;
     const current = node.volumeIfAny?.current;
     const failures: unknown[] = [];
-    for (const peer of this.#options.parents) {
+    for (const peer of this.#inOrder()) {
       try {
         const since = current === undefined ? {} : { since: current.id };
         const plan = await peer.plan({ ...since, site: node.name }, signal);
@@ -122,6 +127,13 @@ export class Puller {
         failures.map(messageOf).join("; ")
       })`,
     );
+  }
+
+  #inOrder(): readonly Peer[] {
+    const { parents } = this.#options;
+    return this.#suspect === undefined
+      ? parents
+      : [...parents.filter((peer) => peer !== this.#suspect), this.#suspect];
   }
 
   async #take(peer: Peer, plan: PeerPlan, signal?: AbortSignal): Promise<Applied> {

@@ -122,6 +122,9 @@ export class FileStore implements BlockStore {
   }
 
   close(): void {
+    // Closing alone is not enough: a child that is being started has the descriptor, and with it the
+    // lock, until it runs its program.
+    this.#file.unlockSync();
     this.#file.close();
   }
 

@@ -5,8 +5,8 @@
  * Invariants:
  * 1. What was written is what is read, gathered or not.
  * 2. `sync` hands everything gathered down first.
- * 3. After the first failed write or sync nothing is handed down any more: what was gathered then is
- *    lost, and a sync that succeeds later would say that it is durable.
+ * 3. After the first failed write or sync nothing is taken or handed down any more: what was gathered
+ *    then is lost, and a sync that succeeds later would say that it is durable.
  *
  * @module
  */
@@ -47,7 +47,9 @@ export class GatheringStore implements BlockStore {
   }
 
   write(vbn: number, source: Uint8Array): void {
+    this.#checkHealth();
     const count = source.length / BLOCK_SIZE;
+    assert(Number.isInteger(count), `${source.length} bytes are not whole blocks`);
     assert(vbn >= 0 && vbn + count <= this.capacity, `VBN ${vbn} and ${count} blocks`);
     const follows = this.#count > 0 && vbn === this.#start + this.#count;
     if (!follows || this.#count + count > GATHER_BLOCKS) this.flush();

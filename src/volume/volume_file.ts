@@ -74,6 +74,7 @@ export function openIncoming(
   image: { volumeId: string; capacity: number; top: string },
   options: VolumeOptions = {},
 ): Volume {
+  zoneOf(image.capacity);
   const file = incomingPath(path);
   if (exists(file)) {
     const store = openStore(file);

@@ -95,6 +95,7 @@ async function apply(path: string, image: OpenedImage, options: Options): Promis
   }
   const volume = openVolumeFile(path);
   try {
+    volume.noteOwner(undefined);
     const { current } = volume;
     if (volume.volumeId === header.volumeId && current.id === idOf(header.top)) {
       return { kind: "current", snapshot: current.id, name: current.name };

@@ -142,7 +142,9 @@ class Demo {
     });
     origin.announceMaster();
     this.#terminal.print(
-      `Published '${name}': ${report.files} files, ${report.unchanged} of them unchanged, ` +
+      `Published '${name}': ${report.files} files, ${
+        report.changed + report.created
+      } names changed, ` +
         `${formatBytes(report.bytesRead)} read, in ${since(begin)}`,
     );
   }

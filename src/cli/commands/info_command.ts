@@ -15,7 +15,7 @@ import { statusText, volumeRows } from "../status_text.ts";
 import { openTarget } from "../target.ts";
 import { fields, table } from "../text.ts";
 import { showBytes, showExactBytes } from "../units.ts";
-import { type VolumeStatus, volumeStatus } from "../volume_status.ts";
+import { type VolumeStatus, volumeStatus } from "../../http/mod.ts";
 
 /** What is said beyond the status. */
 interface Info extends VolumeStatus {

@@ -6,7 +6,7 @@
 
 import { Hono } from "hono";
 import { MASTER } from "../../volume/mod.ts";
-import { snapshotJson } from "../describe.ts";
+import { volumeStatus } from "../describe.ts";
 import type { Env, RouteContext } from "../env.ts";
 
 /** See the module. */
@@ -90,27 +90,7 @@ function statusOf(c: RouteContext): Record<string, unknown> {
     transfer: node.transfer ?? null,
   };
   const volume = node.volumeIfAny;
-  if (volume === undefined) return { ...base, volume: null };
-  const master = volume.find(MASTER);
-  return {
-    ...base,
-    volume: {
-      id: volume.volumeId,
-      role: volume.role,
-      capacityBlocks: volume.zone.capacity,
-      capacityBytes: volume.zone.capacity * 4096,
-      usedBlocks: volume.root.blockCount,
-      freeBlocks: volume.role === "origin" ? volume.freeBlocks : null,
-      inodes: volume.root.inodeCount,
-      cp: volume.superblock.cp,
-      leases: volume.leases.size,
-      dirtyBytes: volume.dirtyBytes,
-    },
-    current: snapshotJson(volume, volume.current),
-    master: master === undefined ? null : snapshotJson(volume, master),
-    snapshots: volume.snapshots().length,
-    sites: Object.keys(volume.local.sites).length,
-  };
+  return volume === undefined ? { ...base, volume: null } : { ...base, ...volumeStatus(volume) };
 }
 
 function metricsOf(c: RouteContext): string {
