@@ -4,7 +4,8 @@
  *
  * | pax keyword | is |
  * |---|---|
- * | `mtime`, `atime`, `LIBARCHIVE.creationtime` | times in seconds, with as many digits as ns need |
+ * | `mtime`, `atime` | times in seconds, with as many digits as ns need |
+ * | `comment` | `LIBARCHIVE.creationtime=` and a time, since GNU tar warns of each record it does not know; `LIBARCHIVE.creationtime` itself is read too |
  * | `SCHILY.xattr.NAME` | an extended attribute, as bytes; `%` and `=` of the name as `%25`, `%3D` |
  * | `LIBARCHIVE.xattr.NAME` | the same in base64; read where the other is absent |
  * | `SCHILY.acl.access`, `SCHILY.acl.default`, `RHT.security.selinux` | kept as given, as extended attributes of these names |
@@ -35,6 +36,7 @@ import {
 
 /** Most bytes of a pax header or a long name: extended attributes may have a MiB, and there is base64. */
 const MAX_META_BYTES = 8 * 2 ** 20;
+const CREATION = "LIBARCHIVE.creationtime=";
 const XATTR = "SCHILY.xattr.";
 const XATTR_BASE64 = "LIBARCHIVE.xattr.";
 /** Records kept as extended attributes under their own keyword. */
@@ -174,7 +176,7 @@ function memberOf(header: TarHeader, records: PaxRecords): Member {
   const dos = number("VOLCAST.dos", 0, 2 ** 32 - 1) ?? 0;
   const link = text("linkpath") ?? decodeText(header.linkname);
   const atime = timeOf(text("atime"), path);
-  const btime = timeOf(text("LIBARCHIVE.creationtime"), path);
+  const btime = timeOf(creationOf(records), path);
   const device = type === "charDevice" || type === "blockDevice";
   const entry: TreeEntry = {
     path,
@@ -283,6 +285,15 @@ function timeOf(text: string | undefined, path: string): bigint | undefined {
   const [, sign, seconds, fraction = ""] = match;
   const ns = BigInt(seconds + fraction.slice(0, 9).padEnd(9, "0"));
   return sign === "-" ? -ns : ns;
+}
+
+function creationOf(records: PaxRecords): string | undefined {
+  const value = records.get("LIBARCHIVE.creationtime");
+  if (value !== undefined) return decodeText(value);
+  const comment = records.get("comment");
+  // Others' comments may be anything.
+  const text = comment === undefined ? "" : Buffer.from(comment).toString("latin1");
+  return text.startsWith(CREATION) ? text.slice(CREATION.length) : undefined;
 }
 
 function untilNul(bytes: Uint8Array): Uint8Array {
@@ -531,7 +542,7 @@ function putAttributes(
   put: (key: string, value: string | Uint8Array) => void,
 ): void {
   if (entry.atime !== undefined) put("atime", seconds(entry.atime));
-  if (entry.btime !== undefined) put("LIBARCHIVE.creationtime", seconds(entry.btime));
+  if (entry.btime !== undefined) put("comment", CREATION + seconds(entry.btime));
   for (const [name, value] of entry.attributes?.xattrs ?? []) {
     put(AS_XATTR.has(name) ? name : XATTR + escape(name), value);
   }

@@ -58,6 +58,8 @@ class Demo {
   readonly #servers: RunningServer[] = [];
   readonly #stopping = new AbortController();
   readonly #following: Promise<void>[] = [];
+  /** The release that each site told of last. */
+  readonly #told = new Map<Node, string>();
 
   constructor(directory: string, terminal: Terminal) {
     this.#directory = directory;
@@ -118,9 +120,9 @@ class Demo {
     const parents = [new HttpPeer(parent)];
     node.events.subscribe((event) => {
       // A parent that has nothing yet is no news here: the site asks again at once when it has.
-      if (event.type === "pull" && event.result !== "failed") {
-        this.#terminal.print(`  ${name.padEnd(6)} ${event.message.replace(/ from http\S+/, "")}`);
-      }
+      if (event.type !== "pull" || event.result === "failed") return;
+      this.#terminal.print(`  ${name.padEnd(6)} ${event.message.replace(/ from http\S+/, "")}`);
+      this.#told.set(node, node.volume.current.name);
     });
     this.#following.push(
       follow(
@@ -151,7 +153,7 @@ class Demo {
 
   async #arrived(name: string, nodes: readonly Node[]): Promise<void> {
     const begin = performance.now();
-    const there = (node: Node) => node.volumeIfAny?.current.name === name;
+    const there = (node: Node) => this.#told.get(node) === name;
     while (!nodes.every(there)) {
       if (performance.now() - begin > 60_000) {
         throw new VolcastError("io", `Cannot finish: '${name}' did not reach every site in 60 s`);

@@ -25,9 +25,7 @@ export const exportCommand = defineCommand({
   details: `With - a tar archive goes to standard output; it carries everything the volume has. A
 directory of the host gets content, names, links, permissions, times to the millisecond, and owners
 where you may set them; what it does not get (extended attributes, devices, fifos, sockets) is
-counted.
-
-GNU tar names keywords it does not know (creation times); --warning=no-unknown-keyword silences it.`,
+counted.`,
   examples: [
     "volcast export site.vol ./copy --at june-5",
     "volcast export http://127.0.0.1:8080 - --path /docs > docs.tar",

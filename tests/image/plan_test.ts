@@ -1,0 +1,201 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { BitPlane, VolcastError } from "../../src/core/mod.ts";
+import {
+  ByteReader,
+  countPages,
+  CutError,
+  framesOfPage,
+  framesOfRun,
+  planExpression,
+} from "../../src/image/mod.ts";
+import { MemoryStore } from "../../src/store/mod.ts";
+import { History } from "../helpers/history.ts";
+import { parseImage } from "../helpers/parse_image.ts";
+import { forSeeds, Random, seeds } from "../helpers/random.ts";
+import { bitsOf, imageOf } from "../helpers/replicas.ts";
+import { bytesOf, streamOf } from "../helpers/streams.ts";
+import { test } from "../helpers/strict.ts";
+
+test("frames cover each run, cross no multiple of 256 and are counted right", async () => {
+  await forSeeds(seeds(1, 30), (random) => {
+    const plane = new BitPlane(3);
+    for (let i = random.between(1, 20); i > 0; i--) {
+      const start = random.pick([random.below(98_000), 256 * random.below(380), 32_768]);
+      plane.setRun(start, random.pick([1, 2, 255, 256, 257, 300]));
+    }
+    const { pages, totals } = countPages(plane);
+    let [blocks, frames, runs, longRuns] = [0, 0, 0, 0];
+    let end = -1;
+    for (const index of plane.pages()) {
+      const list = framesOfPage(plane, index);
+      for (const { start, count } of list) {
+        assert(count >= 1 && start % 256 + count <= 256);
+        for (let i = 0; i < count; i++) assert(plane.has(start + i));
+        blocks += count;
+        frames++;
+        if (start !== end || start % 32_768 === 0) runs++;
+        if (start !== end) longRuns++;
+        end = start + count;
+      }
+      const page = pages.find((counted) => counted.index === index);
+      assertEquals(page?.frames ?? 0, list.length);
+    }
+    assertEquals(totals, { blocks, frames, runs, longRuns });
+    assertEquals(pages.reduce((sum, page) => sum + page.blocks, 0), blocks);
+  });
+});
+
+test("framesOfRun counts as cutting does", () => {
+  for (let start = 0; start < 600; start += 7) {
+    for (let count = 1; count < 600; count += 5) {
+      let frames = 0;
+      for (let at = start; at < start + count; at += 256 - at % 256) frames++;
+      assertEquals(framesOfRun(start, count), frames);
+    }
+  }
+});
+
+test("planExpression says exactly what will be sent", async () => {
+  await forSeeds(seeds(1, 4), async (random) => {
+    const history = await History.begin(new MemoryStore(3000), random);
+    const { volume } = history;
+    for (let i = 0; i < 4; i++) {
+      await history.change(20);
+      await history.snapshot(i === 2 ? { pointers: ["master"] } : {});
+    }
+    for (const [top, base] of [["s4", "s1"], ["s1", "s4"], ["s3", "s3"], ["active", "master"]]) {
+      const plan = planExpression(volume, `${top} - ${base}`);
+      const image = imageOf(volume, top, base);
+      assertEquals(plan.bytes, image.byteCount);
+      assertEquals(plan.bytes, (await bytesOf(image)).length);
+      assertEquals(plan.blocks, parseImage(await bytesOf(image)).blocks.size);
+      assertEquals(plan.blockBytes, plan.blocks * 4096);
+    }
+    assertEquals(planExpression(volume, "s2").bytes, imageOf(volume, "s2").byteCount);
+    const sets = ["s1", "s2", "s3", "s4"].map((name) => bitsOf(volume, volume.resolve(name)));
+    const [a, b, c, d] = sets;
+    const wanted: [string, Set<number>][] = [
+      ["s1 + s2 - s3", a.union(b).difference(c)],
+      ["s4 & s1", d.intersection(a)],
+      ["s4 - (s1 + s2 + s3)", d.difference(a.union(b).union(c))],
+      ["(s1 & s2) + (s3 & s4)", a.intersection(b).union(c.intersection(d))],
+    ];
+    for (const [text, set] of wanted) {
+      const plan = planExpression(volume, text);
+      assertEquals(plan.blocks, set.size, text);
+      let runs = 0;
+      for (const vbn of set) if (!set.has(vbn - 1)) runs++;
+      assertEquals(plan.runs, runs, text);
+    }
+    const missing = assertThrows(() => planExpression(volume, "s1 - s9"), VolcastError);
+    assertEquals(missing.kind, "not-found");
+    assertEquals(assertThrows(() => planExpression(volume, "s1 -"), VolcastError).kind, "usage");
+    await history.close();
+  });
+});
+
+test("an image of a snapshot with itself is empty and valid", async () => {
+  const history = await History.begin(new MemoryStore(500), new Random(1));
+  await history.change(5);
+  await history.snapshot();
+  const parsed = parseImage(await bytesOf(imageOf(history.volume, "s1", "s1")));
+  assertEquals([parsed.blocks.size, parsed.deallocated.length, parsed.length], [0, 0, 1096]);
+  await history.close();
+});
+
+test("Image.stream gives its leases back at the end, on cancel and on an error", async () => {
+  const history = await History.begin(new MemoryStore(2500), new Random(2), {
+    writeBytes: 900_000,
+  });
+  await history.change(12);
+  await history.snapshot();
+  await history.change(5);
+  await history.snapshot();
+  const { volume } = history;
+  const image = imageOf(volume, "s2", "s1");
+  let ended = 0;
+  const onEnd = () => ended++;
+  await bytesOf(image);
+  assertEquals(volume.leases.size, 0);
+
+  const cancelled = image.stream({ onEnd });
+  assertEquals(volume.leases.size, 2);
+  const reader = cancelled.getReader();
+  await reader.read();
+  await reader.cancel();
+  assertEquals([volume.leases.size, ended], [0, 1]);
+
+  const untouched = image.stream({ onEnd });
+  await untouched.cancel();
+  assertEquals([volume.leases.size, ended], [0, 2]);
+
+  // Who had to go gets an error, not the end of the stream.
+  const cut = image.stream({ onEnd }).getReader();
+  await cut.read();
+  volume.leases.endAll();
+  const error = await assertRejects(async () => {
+    for (;;) if ((await cut.read()).done) return;
+  }, VolcastError);
+  assertEquals([error.kind, ended], ["busy", 3]);
+
+  const empty = image.stream({ from: 5, to: 5, onEnd }).getReader();
+  assertEquals((await empty.read()).done, true);
+  assertEquals([volume.leases.size, ended], [0, 4]);
+  assertThrows(() => image.stream({ from: 6, to: 5 }));
+  assertThrows(() => image.stream({ to: image.byteCount + 1 }));
+  await history.close();
+});
+
+test("Image.stream works only when it is pulled", async () => {
+  const history = await History.begin(new MemoryStore(2500), new Random(3), {
+    writeBytes: 900_000,
+  });
+  await history.change(12);
+  await history.snapshot();
+  const image = imageOf(history.volume, "s1");
+  assert(image.byteCount > 1_500_000, `${image.byteCount} bytes`);
+  const { store } = history.volume.io;
+  let reads = 0;
+  const read = store.read.bind(store);
+  store.read = (vbn, target) => {
+    reads++;
+    read(vbn, target);
+  };
+  const reader = image.stream().getReader();
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assertEquals(reads, 0);
+  await reader.read();
+  await reader.read();
+  const some = reads;
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assertEquals(reads, some);
+  while (!(await reader.read()).done);
+  assert(reads > some);
+  store.read = read;
+  await history.close();
+});
+
+test("ByteReader takes exact numbers of bytes from chunks of any size", async () => {
+  const bytes = new Random(1).bytes(1000);
+  for (const chunk of [1, 3, 64, 1000, 5000]) {
+    const reader = new ByteReader(streamOf(bytes, chunk));
+    let at = 0;
+    for (const count of [0, 1, 10, 500, 0, 489]) {
+      assertEquals(await reader.take(count), bytes.slice(at, at + count));
+      at += count;
+    }
+    assertEquals(await reader.atEnd(), true);
+    await assertRejects(() => reader.take(1), CutError);
+    await reader.cancel();
+  }
+  const more = new ByteReader(streamOf(bytes));
+  await more.take(999);
+  assertEquals(await more.atEnd(), false);
+  assertEquals(await more.take(1), bytes.slice(999));
+  const broken = new ByteReader(
+    new ReadableStream({ pull: (controller) => controller.error(new Error("reset")) }),
+  );
+  const error = await assertRejects(() => broken.take(1), CutError);
+  assertEquals((error.cause as Error).message, "reset");
+  await broken.cancel();
+});
