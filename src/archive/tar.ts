@@ -29,6 +29,7 @@ import {
   decodeText,
   encodePax,
   encodeTarHeader,
+  encodeText,
   type PaxRecords,
   TAR_BLOCK,
   type TarHeader,
@@ -70,7 +71,6 @@ const TYPEFLAGS: Readonly<Record<TypeName, string>> = {
   socket: "0",
 };
 const NO_CONTENT = new Uint8Array(0);
-const encoder = new TextEncoder();
 
 // --- reading ------------------------------------------------------------------------------------
 
@@ -202,7 +202,7 @@ function memberOf(header: TarHeader, records: PaxRecords): Member {
 }
 
 function sizeOf(type: TypeName, size: number, link: string): number {
-  if (type === "symlink") return encoder.encode(link).length;
+  if (type === "symlink") return encodeText(link).length;
   return type === "file" ? size : 0;
 }
 
@@ -493,7 +493,7 @@ function iteratorOf(content: Content): AsyncIterator<Uint8Array> | Iterator<Uint
 function headerOf(entry: TreeEntry): Uint8Array {
   const records: PaxRecords = new Map();
   const put = (key: string, value: string | Uint8Array) => {
-    records.set(key, typeof value === "string" ? encoder.encode(value) : value);
+    records.set(key, typeof value === "string" ? encodeText(value) : value);
   };
   const path = entry.path === ""
     ? "./"
@@ -506,8 +506,8 @@ function headerOf(entry: TreeEntry): Uint8Array {
     : 0;
   const { major, minor } = splitDevice(entry);
   const { block, overflow } = encodeTarHeader({
-    name: encoder.encode(path),
-    linkname: encoder.encode(link),
+    name: encodeText(path),
+    linkname: encodeText(link),
     typeflag: entry.linkTo === undefined ? TYPEFLAGS[entry.type] : "1",
     mode: entry.permissions,
     uid: entry.uid,
@@ -559,7 +559,7 @@ function putAttributes(
 }
 
 function paxHeader(path: string, size: number): Uint8Array {
-  const name = encoder.encode(`PaxHeaders/${path}`).subarray(0, 100);
+  const name = encodeText(`PaxHeaders/${path}`).subarray(0, 100);
   return encodeTarHeader({
     // Nobody reads it, but it should not end within a character.
     name: name.map((byte) => byte < 128 ? byte : 95),

@@ -18,6 +18,12 @@ const MAX_OCTAL_12 = 8 ** 11 - 1;
 const MAX_OCTAL_8 = 8 ** 7 - 1;
 
 const encoder = new TextEncoder();
+const USTAR: Uint8Array = encoder.encode("ustar");
+const VERSION = encoder.encode("00");
+const SLASH = encoder.encode("/");
+const NEWLINE = encoder.encode("\n");
+/** Up to here a loop is faster than a call of the host's codec. */
+const SHORT_TEXT = 200;
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /** Fields of a header block: `[offset, length]`. */
@@ -66,17 +72,19 @@ export type PaxRecords = Map<string, Uint8Array>;
  * @throws {VolcastError} `damaged` when it is no header.
  */
 export function decodeTarHeader(block: Uint8Array): TarHeader | undefined {
-  if (block.every((byte) => byte === 0)) return undefined;
-  if (parseInt(latin1(bytes(block, "checksum")).trim(), 8) !== checksumOf(block)) {
+  if (block[0] === 0 && block.every((byte) => byte === 0)) return undefined;
+  if (octal(bytes(block, "checksum")) !== checksumOf(block)) {
     throw damaged(
       "Cannot read the archive: there is no header where one should be",
       hintFor(block),
     );
   }
-  const magic = String.fromCharCode(...bytes(block, "magic"));
+  const [magic] = FIELD.magic;
+  const isUstar = USTAR.every((byte, i) => block[magic + i] === byte);
   let name = text(block, "name");
-  const prefix = magic.startsWith("ustar\0") ? text(block, "prefix") : new Uint8Array(0);
-  if (prefix.length > 0) name = concat([prefix, encoder.encode("/"), name]);
+  // GNU has its own fields where POSIX has the prefix, and a blank behind its magic.
+  const prefix = isUstar && block[magic + USTAR.length] === 0 ? text(block, "prefix") : name;
+  if (prefix !== name && prefix.length > 0) name = concat([prefix, SLASH, name]);
   return {
     name,
     linkname: text(block, "linkname"),
@@ -86,8 +94,8 @@ export function decodeTarHeader(block: Uint8Array): TarHeader | undefined {
     gid: number(block, "gid"),
     size: number(block, "size"),
     mtime: number(block, "mtime"),
-    devmajor: magic.startsWith("ustar") ? number(block, "devmajor") : 0,
-    devminor: magic.startsWith("ustar") ? number(block, "devminor") : 0,
+    devmajor: isUstar ? number(block, "devmajor") : 0,
+    devminor: isUstar ? number(block, "devminor") : 0,
   };
 }
 
@@ -107,8 +115,11 @@ export function encodeTarHeader(header: TarHeader): { block: Uint8Array; overflo
     const [offset, length] = FIELD[field];
     const fits = value >= 0 && value <= (length === 12 ? MAX_OCTAL_12 : MAX_OCTAL_8);
     if (!fits) overflow.add(field);
-    const octal = (fits ? value : 0).toString(8).padStart(length - 1, "0");
-    for (let i = 0; i < octal.length; i++) block[offset + i] = octal.charCodeAt(i);
+    let rest = fits ? value : 0;
+    for (let i = offset + length - 2; i >= offset; i--) {
+      block[i] = 48 + rest % 8;
+      rest = Math.floor(rest / 8);
+    }
   };
   putText("name", header.name);
   putText("linkname", header.linkname);
@@ -120,9 +131,10 @@ export function encodeTarHeader(header: TarHeader): { block: Uint8Array; overflo
   putNumber("devmajor", header.devmajor);
   putNumber("devminor", header.devminor);
   block[FIELD.typeflag[0]] = header.typeflag.charCodeAt(0);
-  block.set(encoder.encode("ustar\x0000"), FIELD.magic[0]);
+  block.set(USTAR, FIELD.magic[0]);
+  block.set(VERSION, FIELD.magic[0] + USTAR.length + 1);
   const sum = checksumOf(block).toString(8).padStart(6, "0");
-  block.set(encoder.encode(`${sum}\0 `), FIELD.checksum[0]);
+  block.set(encodeText(`${sum}\0 `), FIELD.checksum[0]);
   return { block, overflow };
 }
 
@@ -130,16 +142,14 @@ export function encodeTarHeader(header: TarHeader): { block: Uint8Array; overflo
 export function encodePax(records: PaxRecords): Uint8Array {
   const parts: Uint8Array[] = [];
   for (const [keyword, value] of records) {
-    const key = encoder.encode(` ${keyword}=`);
+    const key = encodeText(` ${keyword}=`);
     const rest = key.length + value.length + 1;
     let length = rest + String(rest).length;
     length = rest + String(length).length;
-    parts.push(encoder.encode(String(length)), key, value, NEWLINE);
+    parts.push(encodeText(String(length)), key, value, NEWLINE);
   }
   return concat(parts);
 }
-
-const NEWLINE = Uint8Array.of(10);
 
 /** @throws {VolcastError} `damaged` when the body does not follow the grammar. */
 export function decodePax(body: Uint8Array): PaxRecords {
@@ -147,7 +157,7 @@ export function decodePax(body: Uint8Array): PaxRecords {
   let at = 0;
   while (at < body.length && body[at] !== 0) {
     const space = body.indexOf(32, at);
-    const length = space < 0 ? NaN : Number(latin1(body.subarray(at, space)));
+    const length = space < 0 ? NaN : decimal(body, at, space);
     const end = at + length;
     const equals = space < 0 ? -1 : body.indexOf(61, space);
     if (
@@ -162,8 +172,23 @@ export function decodePax(body: Uint8Array): PaxRecords {
   return records;
 }
 
+function decimal(bytes: Uint8Array, from: number, to: number): number {
+  let value = 0;
+  for (let i = from; i < to; i++) {
+    if (bytes[i] < 48 || bytes[i] > 57) return NaN;
+    value = value * 10 + bytes[i] - 48;
+  }
+  return value;
+}
+
 /** Text from an archive. @throws {VolcastError} `usage` when it is not UTF-8. */
 export function decodeText(bytes: Uint8Array): string {
+  if (bytes.length <= SHORT_TEXT) {
+    let text = "";
+    let i = 0;
+    while (i < bytes.length && bytes[i] < 128) text += String.fromCharCode(bytes[i++]);
+    if (i === bytes.length) return text;
+  }
   try {
     return decoder.decode(bytes);
   } catch {
@@ -174,6 +199,18 @@ export function decodeText(bytes: Uint8Array): string {
       "Rename the file where the archive is made",
     );
   }
+}
+
+/** Text for an archive, as UTF-8. */
+export function encodeText(text: string): Uint8Array {
+  if (text.length > SHORT_TEXT) return encoder.encode(text);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code > 127) return encoder.encode(text);
+    bytes[i] = code;
+  }
+  return bytes;
 }
 
 function bytes(block: Uint8Array, field: Field): Uint8Array {
@@ -191,9 +228,8 @@ function text(block: Uint8Array, field: Field): Uint8Array {
 function number(block: Uint8Array, field: Field): number {
   const value = bytes(block, field);
   if ((value[0] & 0x80) === 0) {
-    const octal = latin1(value).replace(/[\0 ]+$/, "").trim();
-    if (octal === "") return 0;
-    if (/^[0-7]+$/.test(octal)) return parseInt(octal, 8);
+    const result = octal(value);
+    if (result !== undefined) return result;
     throw damaged(`Cannot read the archive: ${field} of a header is no number`, hintFor(block));
   }
   // The first bit is the mark, the second the sign.
@@ -203,6 +239,18 @@ function number(block: Uint8Array, field: Field): number {
     throw damaged(`Cannot read the archive: ${field} of a header is ${result}`);
   }
   return Number(result);
+}
+
+/** Octal digits with blanks before and blanks or NULs behind; nothing is 0. */
+function octal(value: Uint8Array): number | undefined {
+  let i = 0;
+  while (i < value.length && value[i] === 32) i++;
+  let result = 0;
+  for (; i < value.length && value[i] >= 48 && value[i] <= 55; i++) {
+    result = result * 8 + value[i] - 48;
+  }
+  for (; i < value.length; i++) if (value[i] !== 0 && value[i] !== 32) return undefined;
+  return result;
 }
 
 function checksumOf(block: Uint8Array): number {

@@ -6,7 +6,7 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { VolcastError } from "../../src/core/mod.ts";
+import { type Run, VolcastError } from "../../src/core/mod.ts";
 import type { MemoryStore } from "../../src/store/mod.ts";
 import { fsck, type LiveFileSystem, Volume, type VolumeOptions } from "../../src/volume/mod.ts";
 import { FileModel, type ModelNode, newNode } from "../models/file_model.ts";
@@ -134,6 +134,20 @@ export class History {
       });
       await this.checkpoint();
     }
+  }
+
+  /** Moves the place from which blocks are given out: a volume is wide, and its tests are small. */
+  async skip(blockCount: number): Promise<void> {
+    await this.volume.exclusive(({ space }) => {
+      const runs: Run[] = [];
+      for (let left = Math.min(blockCount, space.freeCount - space.reserve); left > 0;) {
+        runs.push(space.allocateRun(left));
+        left -= runs.at(-1)!.count;
+      }
+      for (const { start, count } of runs) {
+        for (let i = 0; i < count; i++) space.free(start + i);
+      }
+    });
   }
 
   /** A random step of any kind. */

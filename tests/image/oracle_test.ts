@@ -17,11 +17,18 @@ import { bytesOf, collect, sourceOf, streamOf } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
 import { parseImage } from "../helpers/parse_image.ts";
 
+/** A volume of one page of plane, or of four. */
+function begin(random: Random): Promise<History> {
+  const capacity = random.pick([3000, 100_000]);
+  return History.begin(new MemoryStore(capacity), random, { sparse: true });
+}
+
 test("Image is what brute force finds, for every pair of snapshots", async () => {
   await forSeeds(seeds(1, 8), async (random) => {
-    const history = await History.begin(new MemoryStore(4000), random, { sparse: true });
+    const history = await begin(random);
     const { volume } = history;
     while (history.kept.length < 6) {
+      await history.skip(random.below(40_000));
       await history.change(random.between(1, 30));
       await history.snapshot();
       if (random.oneIn(3) && history.kept.length > 3) {
@@ -54,13 +61,14 @@ test("Image is what brute force finds, for every pair of snapshots", async () =>
 
 test("replicas are bit-identical under every plane, step by step, down a chain", async () => {
   await forSeeds(seeds(20, 8), async (random) => {
-    const history = await History.begin(new MemoryStore(3000), random, { sparse: true });
+    const history = await begin(random);
     await history.change(20);
     await history.snapshot();
     const origin = history;
     const first = await replicaOf(history.volume, history.kept[0].id);
     const second = await replicaOf(first.volume, history.kept[0].id);
     for (let round = 0; round < 14; round++) {
+      await history.skip(random.below(40_000));
       await history.change(random.between(0, 25));
       const kept = await history.snapshot();
       if (kept === undefined) break;
@@ -102,11 +110,12 @@ test("replicas are bit-identical under every plane, step by step, down a chain",
 
 test("Image streams are the same bytes at origin and replica, whole and in ranges", async () => {
   await forSeeds(seeds(40, 6), async (random) => {
-    const history = await History.begin(new MemoryStore(3000), random, { sparse: true });
+    const history = await begin(random);
     await history.change(20);
     await history.snapshot();
     const replica = await replicaOf(history.volume, history.kept[0].id);
     for (let i = 0; i < 3; i++) {
+      await history.skip(40_000);
       await history.change(25);
       const kept = await history.snapshot();
       await advance(replica.volume, history.volume, kept!.id);
@@ -144,9 +153,10 @@ test("Image streams are the same bytes at origin and replica, whole and in range
 
 test("applyImage goes back to an older snapshot, and forth again", async () => {
   await forSeeds(seeds(60, 6), async (random) => {
-    const history = await History.begin(new MemoryStore(4000), random);
+    const history = await begin(random);
     const origin = history;
     for (let i = 0; i < 5; i++) {
+      await history.skip(random.below(40_000));
       await history.change(20);
       await history.snapshot();
     }

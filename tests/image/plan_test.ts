@@ -104,12 +104,10 @@ test("an image of a snapshot with itself is empty and valid", async () => {
 });
 
 test("Image.stream gives its leases back at the end, on cancel and on an error", async () => {
-  const history = await History.begin(new MemoryStore(2500), new Random(2), {
-    writeBytes: 900_000,
-  });
+  const history = await History.begin(new MemoryStore(4000), new Random(2));
   await history.change(12);
   await history.snapshot();
-  await history.change(5);
+  await history.churn(1, 3_000_000);
   await history.snapshot();
   const { volume } = history;
   const image = imageOf(volume, "s2", "s1");
@@ -147,10 +145,8 @@ test("Image.stream gives its leases back at the end, on cancel and on an error",
 });
 
 test("Image.stream works only when it is pulled", async () => {
-  const history = await History.begin(new MemoryStore(2500), new Random(3), {
-    writeBytes: 900_000,
-  });
-  await history.change(12);
+  const history = await History.begin(new MemoryStore(2500), new Random(3));
+  await history.churn(1, 3_000_000);
   await history.snapshot();
   const image = imageOf(history.volume, "s1");
   assert(image.byteCount > 1_500_000, `${image.byteCount} bytes`);
