@@ -317,9 +317,12 @@ class HostWriter {
   }
 
   take(entry: TreeEntry): Promise<void> | undefined {
-    checkEntryPath(entry.path);
-    const { parent } = splitPath(entry.path);
-    if (!this.#directories.has(parent)) {
+    const { parent, name } = splitPath(entry.path);
+    const isKnown = this.#directories.has(parent);
+    // The path of a directory that is known was checked when it came.
+    const isBelow = isKnown && parent !== "" && name !== "";
+    checkEntryPath(isBelow ? name : entry.path);
+    if (!isKnown) {
       throw new VolcastError("usage", `its directory did not come before it`);
     }
     this.#countLost(entry);

@@ -18,6 +18,7 @@ import {
   pictureOfVolume,
   type Tree,
 } from "./trees.ts";
+import { test } from "../helpers/strict.ts";
 
 const RUNS = { numRuns: 150 };
 
@@ -78,7 +79,7 @@ function text(volume: Volume, path: string): string {
   return new TextDecoder().decode(bytes);
 }
 
-Deno.test("importTree() with prune makes the volume equal to any tree, release after release", async () => {
+test("importTree() with prune makes the volume equal to any tree, release after release", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(EDITS, { minLength: 1, maxLength: 4 }),
@@ -100,7 +101,7 @@ Deno.test("importTree() with prune makes the volume equal to any tree, release a
   );
 });
 
-Deno.test("importTree() of an equal tree leaves the volume clean", async () => {
+test("importTree() of an equal tree leaves the volume clean", async () => {
   await fc.assert(
     fc.asyncProperty(EDITS, fc.boolean(), async (edits, checksum) => {
       const volume = await newVolume();
@@ -118,7 +119,7 @@ Deno.test("importTree() of an equal tree leaves the volume clean", async () => {
   );
 });
 
-Deno.test("importTree() takes files that the sender knows to be unchanged without their content", async () => {
+test("importTree() takes files that the sender knows to be unchanged without their content", async () => {
   await fc.assert(
     fc.asyncProperty(EDITS, EDITS, async (first, second) => {
       const volume = await newVolume();
@@ -141,7 +142,7 @@ Deno.test("importTree() takes files that the sender knows to be unchanged withou
   );
 });
 
-Deno.test("importTree() refuses an unchanged file that the volume has otherwise", async () => {
+test("importTree() refuses an unchanged file that the volume has otherwise", async () => {
   const volume = await newVolume();
   await bring(volume, [file("a", "one")]);
   for (const entry of [file("a", "on"), file("b", "one"), file("a", "one", { mtime: 6n })]) {
@@ -155,7 +156,7 @@ Deno.test("importTree() refuses an unchanged file that the volume has otherwise"
   await volume.close();
 });
 
-Deno.test("importTree() without prune keeps what the tree does not name", async () => {
+test("importTree() without prune keeps what the tree does not name", async () => {
   const volume = await newVolume();
   await bring(volume, [file("a", "a"), directory("d"), file("d/b", "b")]);
   await bring(volume, [directory("d"), file("d/c", "c")]);
@@ -166,7 +167,7 @@ Deno.test("importTree() without prune keeps what the tree does not name", async 
   await volume.close();
 });
 
-Deno.test("importTree() into a directory touches nothing beside it", async () => {
+test("importTree() into a directory touches nothing beside it", async () => {
   const volume = await newVolume();
   await bring(volume, [file("a", "a"), directory("d"), file("d/b", "b")]);
   const before = await pictureOfVolume(active(volume));
@@ -185,7 +186,7 @@ Deno.test("importTree() into a directory touches nothing beside it", async () =>
   await volume.close();
 });
 
-Deno.test("importTree() leaves other names of a file alone when it changes one", async () => {
+test("importTree() leaves other names of a file alone when it changes one", async () => {
   const volume = await newVolume();
   const old = "o".repeat(9000);
   await bring(volume, [
@@ -208,7 +209,7 @@ function* chunksOf(content: string, size: number): Generator<Uint8Array> {
   for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size);
 }
 
-Deno.test("importTree() keeps the places of equal blocks", async () => {
+test("importTree() keeps the places of equal blocks", async () => {
   const volume = await newVolume();
   const blocks = Array.from({ length: 100 }, (_, i) => String(i % 10).repeat(4096));
   await bring(volume, [file("big", blocks.join(""))]);
@@ -224,7 +225,7 @@ Deno.test("importTree() keeps the places of equal blocks", async () => {
   await volume.close();
 });
 
-Deno.test("importTree() keeps zeros as holes and cuts files to their size", async () => {
+test("importTree() keeps zeros as holes and cuts files to their size", async () => {
   const volume = await newVolume();
   const zeros = new Uint8Array(2 ** 20);
   const used = () => volume.root.blockCount;
@@ -244,7 +245,7 @@ Deno.test("importTree() keeps zeros as holes and cuts files to their size", asyn
   await volume.close();
 });
 
-Deno.test("importTree() refuses names that lead out, and names the entry", async () => {
+test("importTree() refuses names that lead out, and names the entry", async () => {
   const volume = await newVolume();
   const link = { type: "symlink", target: "/", size: 1 } as const;
   const bad: [string, TreeEntry[]][] = [
@@ -276,7 +277,7 @@ Deno.test("importTree() refuses names that lead out, and names the entry", async
   await volume.close();
 });
 
-Deno.test("importTree() on a full volume names the path and leaves snapshots as they were", async () => {
+test("importTree() on a full volume names the path and leaves snapshots as they were", async () => {
   const volume = await newVolume(2048);
   await bring(volume, [file("a", "first")]);
   await volume.exclusive((writer) => writer.takeSnapshot("one", { pointers: ["master"] }));
@@ -298,7 +299,7 @@ Deno.test("importTree() on a full volume names the path and leaves snapshots as 
   await volume.close();
 });
 
-Deno.test("importTree() leaves out what cannot be read, and keeps what is there of it", async () => {
+test("importTree() leaves out what cannot be read, and keeps what is there of it", async () => {
   const volume = await newVolume();
   await bring(volume, [file("a", "old")]);
   const unreadable = (path: string) =>
@@ -319,7 +320,7 @@ Deno.test("importTree() leaves out what cannot be read, and keeps what is there 
   await volume.close();
 });
 
-Deno.test("importTree() refuses content of another length than announced", async () => {
+test("importTree() refuses content of another length than announced", async () => {
   const volume = await newVolume();
   for (const size of [2, 4]) {
     await assertRejects(
@@ -331,7 +332,7 @@ Deno.test("importTree() refuses content of another length than announced", async
   await volume.close();
 });
 
-Deno.test("importTree() takes a name that comes twice as the last one says", async () => {
+test("importTree() takes a name that comes twice as the last one says", async () => {
   const volume = await newVolume();
   const entries = [
     directory("d"),
@@ -351,7 +352,7 @@ Deno.test("importTree() takes a name that comes twice as the last one says", asy
   await volume.close();
 });
 
-Deno.test("importTree() works through many files with little in memory", async () => {
+test("importTree() works through many files with little in memory", async () => {
   const volume = await newVolume(65_536);
   function* many(count: number): Generator<TreeEntry> {
     for (let d = 0; d < count / 100; d++) {

@@ -12,6 +12,7 @@ import {
 import { VolcastError } from "../../src/core/mod.ts";
 import { fsck } from "../../src/volume/mod.ts";
 import { edited, EDITS, entriesOf, newVolume, pictureOf, pictureOfVolume } from "./trees.ts";
+import { test } from "../helpers/strict.ts";
 
 const HAS_TAR = await succeeds("tar", "--version");
 const HAS_BSDTAR = await succeeds("bsdtar", "--version");
@@ -88,7 +89,7 @@ function entry(path: string, more: Partial<TreeEntry> = {}): TreeEntry {
   return { path, type: "file", permissions: 0o644, uid: 1, gid: 2, mtime: 5n, size: 0, ...more };
 }
 
-Deno.test("a tree comes out of a tar archive as it went in, however the stream is cut", async () => {
+test("a tree comes out of a tar archive as it went in, however the stream is cut", async () => {
   await fc.assert(
     fc.asyncProperty(
       EDITS,
@@ -107,7 +108,7 @@ Deno.test("a tree comes out of a tar archive as it went in, however the stream i
   );
 });
 
-Deno.test("a volume comes out of a tar archive with every attribute it has", async () => {
+test("a volume comes out of a tar archive with every attribute it has", async () => {
   const [volume, copy] = [await newVolume(), await newVolume()];
   const every = Uint8Array.from({ length: 256 }, (_, i) => i);
   const attributes = {
@@ -154,16 +155,18 @@ Deno.test("a volume comes out of a tar archive with every attribute it has", asy
     [...treeEntries(of)].map(({ path, mtime, atime, btime }) => ({ path, mtime, atime, btime }));
   assertEquals(times(copied), times(fs));
   assertEquals(fsck(copy).findings, []);
+  await volume.close();
+  await copy.close();
 });
 
-Deno.test("entriesFromTar() keeps unchanged files as headers with their size", async () => {
+test("entriesFromTar() keeps unchanged files as headers with their size", async () => {
   const bytes = await tarOf([entry("a", { size: 2 ** 40, unchanged: true }), entry("b")]);
   const [a, b] = await listOf(bytes);
   assertEquals([a.size, a.unchanged, a.read], [2 ** 40, true, undefined]);
   assertEquals(b.unchanged, undefined);
 });
 
-Deno.test("tarFromEntries() leaves out what cannot be read, and fails on a changed file", async () => {
+test("tarFromEntries() leaves out what cannot be read, and fails on a changed file", async () => {
   const unreadable = () => {
     throw new UnreadableEntry("gone");
   };
@@ -175,7 +178,7 @@ Deno.test("tarFromEntries() leaves out what cannot be read, and fails on a chang
   }
 });
 
-Deno.test("tarFromEntries() ends with the reason of its signal", async () => {
+test("tarFromEntries() ends with the reason of its signal", async () => {
   const controller = new AbortController();
   const endless = function* (): Generator<TreeEntry> {
     for (let i = 0;; i++) {
@@ -187,7 +190,7 @@ Deno.test("tarFromEntries() ends with the reason of its signal", async () => {
   await assertRejects(() => new Response(stream).arrayBuffer(), Error, "stopped");
 });
 
-Deno.test("entriesFromTar() refuses what is no archive, or not all of one", async () => {
+test("entriesFromTar() refuses what is no archive, or not all of one", async () => {
   const good = await tarOf([
     entry("a", { size: 700, read: () => [new Uint8Array(700).fill(1)] }),
     entry("b"),
@@ -210,7 +213,7 @@ Deno.test("entriesFromTar() refuses what is no archive, or not all of one", asyn
   assertStringIncludes(error.hint, "gzip -d");
 });
 
-Deno.test("entriesFromTar() throws nothing but VolcastError, whatever the bytes", async () => {
+test("entriesFromTar() throws nothing but VolcastError, whatever the bytes", async () => {
   const good = await tarOf([
     entry("ü", { size: 700, dos: 7, atime: 5n, read: () => [new Uint8Array(700).fill(1)] }),
     entry("l", { type: "symlink", target: "x".repeat(150), size: 150 }),
@@ -247,7 +250,7 @@ function repairChecksums(bytes: Uint8Array): void {
   }
 }
 
-Deno.test("a hostile archive does not reach beyond the top", async () => {
+test("a hostile archive does not reach beyond the top", async () => {
   const volume = await newVolume();
   await volume.exclusive((writer) => importTree(writer, [entry("outside")]));
   const hostile: TreeEntry[][] = [
@@ -276,6 +279,7 @@ Deno.test("a hostile archive does not reach beyond the top", async () => {
   const names = [...volume.fileSystem(volume.current).list(2)].map(({ name }) => name);
   assertEquals(names, ["in", "outside"]);
   assertEquals(fsck(volume).findings, []);
+  await volume.close();
 });
 
 // --- other programs -----------------------------------------------------------------------------
@@ -306,6 +310,8 @@ async function makeHostTree(
 
 for (const format of ["pax", "gnu", "ustar"]) {
   Deno.test({
+    sanitizeOps: true,
+    sanitizeResources: true,
     name: `entriesFromTar() reads GNU tar's --format=${format}`,
     ignore: !HAS_TAR,
     fn: () =>
@@ -370,6 +376,8 @@ for (const format of ["pax", "gnu", "ustar"]) {
 
 for (const program of ["tar", "bsdtar"]) {
   Deno.test({
+    sanitizeOps: true,
+    sanitizeResources: true,
     name: `${
       program === "tar" ? "GNU tar" : program
     } extracts what tarFromEntries() writes, and its archive is read back equal`,
@@ -432,11 +440,14 @@ for (const program of ["tar", "bsdtar"]) {
           importTree(writer, entriesFromTar(inPieces(again)), { prune: true })
         );
         assertEquals([report.created, report.changed, report.removed], [0, 0, 0]);
+        await volume.close();
       }),
   });
 }
 
 Deno.test({
+  sanitizeOps: true,
+  sanitizeResources: true,
   name: "entriesFromTar() refuses GNU's sparse members with a hint",
   ignore: !HAS_TAR,
   fn: () =>
@@ -451,7 +462,7 @@ Deno.test({
     }),
 });
 
-Deno.test("sizes of more than 8 GiB are read and written", async () => {
+test("sizes of more than 8 GiB are read and written", async () => {
   // The header alone: the body is asked for and not sent.
   const size = 9 * 2 ** 30;
   const stream = tarFromEntries([

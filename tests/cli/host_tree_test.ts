@@ -18,6 +18,7 @@ import {
   pictureOf,
   pictureOfVolume,
 } from "../archive/trees.ts";
+import { test } from "../helpers/strict.ts";
 
 const MS = 1_000_000n;
 const IS_ROOT = Deno.uid() === 0;
@@ -59,7 +60,7 @@ function seen(path: string): Promise<string> {
   );
 }
 
-Deno.test("a host directory comes out of a volume as it went in", async () => {
+test("a host directory comes out of a volume as it went in", async () => {
   await withDirectory(async (top) => {
     await shell(
       top,
@@ -92,10 +93,11 @@ Deno.test("a host directory comes out of a volume as it went in", async () => {
       assertEquals([again.created, again.changed, again.removed], [0, 0, 0]);
       assertEquals(writer.isDirty, false);
     });
+    await volume.close();
   });
 });
 
-Deno.test("random trees go to the host and back, release over release", async () => {
+test("random trees go to the host and back, release over release", async () => {
   await fc.assert(
     fc.asyncProperty(EDITS, EDITS, (first, second) =>
       withDirectory(async (top) => {
@@ -122,7 +124,7 @@ Deno.test("random trees go to the host and back, release over release", async ()
   );
 });
 
-Deno.test("hostEntries() reports what it must leave out", async () => {
+test("hostEntries() reports what it must leave out", async () => {
   await withDirectory(async (top) => {
     await shell(
       top,
@@ -156,10 +158,11 @@ Deno.test("hostEntries() reports what it must leave out", async () => {
     );
     assertEquals(done.skipped.map(({ path }) => path), ["d/z"]);
     assertEquals(fsck(volume).findings, []);
+    await volume.close();
   });
 });
 
-Deno.test("what the walk cannot read is left out of an archive too", async () => {
+test("what the walk cannot read is left out of an archive too", async () => {
   await withDirectory(async (top) => {
     await shell(top, "printf x > a; printf y > b; printf z > c");
     const report = new WalkReport();
@@ -176,14 +179,14 @@ Deno.test("what the walk cannot read is left out of an archive too", async () =>
   });
 });
 
-Deno.test("hostEntries() needs a directory", () => {
+test("hostEntries() needs a directory", () => {
   for (const [path, kind] of [["/dev/null", "usage"], ["/nowhere/at/all", "not-found"]]) {
     const error = assertThrows(() => [...hostEntries(path)], VolcastError);
     assertEquals(error.kind, kind);
   }
 });
 
-Deno.test("a file that changes while it is imported makes the import fail", async () => {
+test("a file that changes while it is imported makes the import fail", async () => {
   await withDirectory(async (top) => {
     await shell(top, "head -c 3000000 /dev/zero > a");
     const volume: Volume = await newVolume();
@@ -207,10 +210,12 @@ Deno.test("a file that changes while it is imported makes the import fail", asyn
     );
     assertEquals(error.kind, "io");
     assert(error.message.includes('"a"'));
+    await volume.close();
+    volume.abandon();
   });
 });
 
-Deno.test("writeHostTree() never writes outside of its directory", async () => {
+test("writeHostTree() never writes outside of its directory", async () => {
   await withDirectory(async (top) => {
     await shell(top, "mkdir outside; printf safe > outside/f");
     const link = { type: "symlink", target: "../outside", size: 10 } as const;
@@ -241,7 +246,7 @@ Deno.test("writeHostTree() never writes outside of its directory", async () => {
   });
 });
 
-Deno.test("writeHostTree() over an earlier export replaces what has the same names", async () => {
+test("writeHostTree() over an earlier export replaces what has the same names", async () => {
   await withDirectory(async (top) => {
     const out = `${top}/out`;
     await shell(
@@ -271,7 +276,7 @@ Deno.test("writeHostTree() over an earlier export replaces what has the same nam
   });
 });
 
-Deno.test("writeHostTree() counts what the host does not take", async () => {
+test("writeHostTree() counts what the host does not take", async () => {
   await withDirectory(async (top) => {
     const report = await writeHostTree([
       entry("p", { type: "fifo" }),
@@ -289,7 +294,7 @@ Deno.test("writeHostTree() counts what the host does not take", async () => {
   });
 });
 
-Deno.test("writeHostTree() leaves nothing of a file that did not come whole", async () => {
+test("writeHostTree() leaves nothing of a file that did not come whole", async () => {
   await withDirectory(async (top) => {
     for (const overwrite of [false, true]) {
       await assertRejects(
@@ -302,7 +307,7 @@ Deno.test("writeHostTree() leaves nothing of a file that did not come whole", as
   });
 });
 
-Deno.test("a volume's tree goes through the host equal to what an import of it gives", async () => {
+test("a volume's tree goes through the host equal to what an import of it gives", async () => {
   await withDirectory(async (top) => {
     await shell(
       top,
@@ -318,5 +323,7 @@ Deno.test("a volume's tree goes through the host equal to what an import of it g
       await pictureOfVolume(two.fileSystem(two.current)),
       await pictureOfVolume(one.fileSystem(one.current)),
     );
+    await one.close();
+    await two.close();
   });
 });

@@ -8,6 +8,7 @@ import { Node } from "../../src/replication/mod.ts";
 import { createVolumeFile, fsck, openVolumeFile } from "../../src/volume/mod.ts";
 import { ok, volcast } from "../helpers/cli.ts";
 import { pictureOf } from "../archive/trees.ts";
+import { test } from "../helpers/strict.ts";
 
 const TOKEN = "test-token";
 
@@ -110,7 +111,7 @@ async function textOf(stream: ReadableStream<Uint8Array>): Promise<string> {
 }
 
 for (const [kind, withTarget] of Object.entries(MAKES)) {
-  Deno.test(`a ${kind} target publishes releases, and gives each back as it was`, () =>
+  test(`a ${kind} target publishes releases, and gives each back as it was`, () =>
     withTarget(async ({ target }) => {
       const first = await target.publish(release("1"), { as: "one" });
       assertEquals([first.report.created, first.snapshot.name], [6, "one"]);
@@ -139,7 +140,7 @@ for (const [kind, withTarget] of Object.entries(MAKES)) {
       assertEquals(paths, ["", "b", "big"]);
     }));
 
-  Deno.test(`a ${kind} target imports below a directory, again without sending what is there`, () =>
+  test(`a ${kind} target imports below a directory, again without sending what is there`, () =>
     withTarget(async ({ target }) => {
       const first = await target.importTree(release("1"), { into: "/deep/er" });
       assertEquals(first.files, 3);
@@ -154,7 +155,7 @@ for (const [kind, withTarget] of Object.entries(MAKES)) {
       assertEquals(less.removed, 5);
     }));
 
-  Deno.test(`a ${kind} target says what there is`, () =>
+  test(`a ${kind} target says what there is`, () =>
     withTarget(async ({ target }) => {
       await target.importTree(release("1"));
       const made = await target.createSnapshot("s1", { pointers: ["master"] });
@@ -200,7 +201,7 @@ for (const [kind, withTarget] of Object.entries(MAKES)) {
       assertEquals((await textOf(await target.read("d/big"))).length, 2_500_000);
     }));
 
-  Deno.test(`a ${kind} target pages through large directories`, () =>
+  test(`a ${kind} target pages through large directories`, () =>
     withTarget(async ({ target }) => {
       const many = Array.from(
         { length: 2500 },
@@ -211,7 +212,7 @@ for (const [kind, withTarget] of Object.entries(MAKES)) {
       assertEquals(names, many.map(({ path }) => path));
     }));
 
-  Deno.test(`a ${kind} target gives typed errors`, () =>
+  test(`a ${kind} target gives typed errors`, () =>
     withTarget(async ({ target }) => {
       await target.publish(release("1"), { as: "one" });
       const kinds: [string, () => Promise<unknown>][] = [
@@ -236,7 +237,7 @@ for (const [kind, withTarget] of Object.entries(MAKES)) {
       assertEquals((await target.snapshots()).map(({ name }) => name), ["one"]);
     }));
 
-  Deno.test(`a ${kind} target tells why the sender's side failed, and publishes nothing then`, () =>
+  test(`a ${kind} target tells why the sender's side failed, and publishes nothing then`, () =>
     withTarget(async ({ target }) => {
       await target.publish(release("1"), { as: "one" });
       const failing = function* (): Generator<TreeEntry> {
@@ -253,7 +254,7 @@ for (const [kind, withTarget] of Object.entries(MAKES)) {
     }));
 }
 
-Deno.test("openTarget() names who has a volume open, and where to find it", () =>
+test("openTarget() names who has a volume open, and where to find it", () =>
   withVolume((path) =>
     served(path, async (url) => {
       const script = `
@@ -274,7 +275,7 @@ Deno.test("openTarget() names who has a volume open, and where to find it", () =
     })
   ));
 
-Deno.test("the commands import, publish and export, by path and by URL", () =>
+test("the commands import, publish and export, by path and by URL", () =>
   withVolume(async (path, top) => {
     await Deno.mkdir(`${top}/t/d`, { recursive: true });
     await Deno.writeTextFile(`${top}/t/d/f`, "hello");
@@ -312,7 +313,7 @@ Deno.test("the commands import, publish and export, by path and by URL", () =>
     }
   }));
 
-Deno.test("publish refuses a tree that it cannot read whole", () =>
+test("publish refuses a tree that it cannot read whole", () =>
   withVolume(async (path, top) => {
     await Deno.mkdir(`${top}/t`);
     await Deno.writeTextFile(`${top}/t/a`, "a");

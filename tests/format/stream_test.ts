@@ -4,6 +4,7 @@ import {
   checkEnd,
   checkFrame,
   checkIndexEnd,
+  checksum,
   decodeStreamHeader,
   encodeEnd,
   encodeIndexEnd,
@@ -61,6 +62,17 @@ test("a stream header with any bit changed is refused", () => {
     const error = assertThrows(() => decodeStreamHeader(bytes), VolcastError, undefined, `${bit}`);
     assertEquals(error.kind, "damaged");
     bytes[bit >> 3] ^= 1 << (bit & 7);
+  }
+});
+
+test("a stream of another version, order or with flags is unsupported, not damaged", () => {
+  for (const field of ["version", "flags", "order"] as const) {
+    const bytes = encodeStreamHeader(HEADER);
+    const view = new DataView(bytes.buffer);
+    view.setUint32(STREAM_HEADER_LAYOUT.offsetOf(field), 7, true);
+    view.setUint32(1020, checksum(bytes.subarray(0, 1020)), true);
+    const error = assertThrows(() => decodeStreamHeader(bytes), VolcastError);
+    assertEquals(error.kind, "unsupported", field);
   }
 });
 

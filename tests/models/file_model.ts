@@ -174,14 +174,17 @@ export function newNode(ino: number, type: ModelNode["type"], permissions: numbe
   };
 }
 
-/** Orders names by their bytes. JavaScript orders by UTF-16, which differs above U+FFFF. */
+/**
+ * Orders names by their bytes, which is the order of their code points. JavaScript orders by UTF-16,
+ * which differs above U+FFFF.
+ */
 export function compareUtf8(a: string, b: string): number {
-  const left = new TextEncoder().encode(a);
-  const right = new TextEncoder().encode(b);
-  for (let i = 0; i < Math.min(left.length, right.length); i++) {
-    if (left[i] !== right[i]) return left[i] - right[i];
+  const length = Math.min(a.length, b.length);
+  for (let i = 0; i < length; i++) {
+    // Where the first difference lies in the second half of a pair, both first halves were equal.
+    if (a.charCodeAt(i) !== b.charCodeAt(i)) return a.codePointAt(i)! - b.codePointAt(i)!;
   }
-  return left.length - right.length;
+  return a.length - b.length;
 }
 
 function contentOf(node: ModelNode): string {

@@ -124,7 +124,7 @@ function problems(run: Run, random: Random, disksEach: number): unknown[] {
 test("Volume has an old or the new root after a crash at every write and sync", async () => {
   const whole = await run();
   assert(whole.store.events.length > 60 && whole.acknowledged.length > 15);
-  assertEquals(problems(whole, new Random(1), 25), []);
+  assertEquals(problems(whole, new Random(1), 12), []);
 });
 
 test("the crash test sees a superblock that is written before its blocks are durable", async () => {

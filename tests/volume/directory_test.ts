@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
 import { DirectoryPage, PAGE_KIND, type TypeName } from "../../src/format/mod.ts";
-import { Directory } from "../../src/volume/mod.ts";
+import { Directory, type DirectoryEntry } from "../../src/volume/mod.ts";
 import { forSeeds, Random, seeds } from "../helpers/random.ts";
 import { test } from "../helpers/strict.ts";
 import { TestTree } from "../helpers/trees.ts";
@@ -26,7 +26,7 @@ function randomName(random: Random): string {
 }
 
 test("Directory follows a map through thousands of changes", async () => {
-  await forSeeds(seeds(1, 5), (random) => {
+  await forSeeds(seeds(1, 4), (random) => {
     const test = new TestTree();
     let directory = Directory.create(test.tree);
     const model = new Map<string, { ino: number; type: TypeName }>();
@@ -40,7 +40,8 @@ test("Directory follows a map through thousands of changes", async () => {
           : randomName(random);
         const entry = { ino: random.between(1, 2 ** 32 - 1), type: random.pick(TYPES) };
         const known = model.get(name);
-        assertEquals(directory.find(name), known && { name, ...known });
+        const found = directory.find(name);
+        assert(found?.ino === known?.ino && found?.type === known?.type, name);
         if (known === undefined) {
           directory.insert(name, entry.ino, entry.type);
           model.set(name, entry);
@@ -60,11 +61,15 @@ test("Directory follows a map through thousands of changes", async () => {
       assertEquals(directory.verify(), directory.pageCount, "every page is in the tree or free");
       assertEquals(directory.size, model.size);
       const names = [...model.keys()].sort(compareUtf8);
-      assertEquals([...directory.entries()], names.map((name) => ({ name, ...model.get(name)! })));
+      const show = ({ name, ino, type }: DirectoryEntry) => `${ino} ${type} ${name}`;
+      assertEquals(
+        [...directory.entries()].map(show).join("\n"),
+        names.map((name) => show({ name, ...model.get(name)! })).join("\n"),
+      );
       for (const after of [random.pick(names), randomName(random), "", "\u{10ffff}"]) {
         assertEquals(
-          [...directory.entries(after)].map(({ name }) => name),
-          names.filter((name) => compareUtf8(name, after) > 0),
+          [...directory.entries(after)].map(({ name }) => name).join("\n"),
+          names.filter((name) => compareUtf8(name, after) > 0).join("\n"),
         );
       }
       if (random.oneIn(3)) {
