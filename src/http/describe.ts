@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { BLOCK_SIZE } from "../format/mod.ts";
 import {
   type FileInfo,
@@ -109,7 +110,7 @@ export function fileJson(
     ...(info.type === "symlink" ? { target: fs.readLink(info.ino) } : {}),
     ...(xattrs.size === 0 ? {} : {
       xattrs: Object.fromEntries(
-        [...xattrs].map(([name, value]) => [name, btoa(String.fromCharCode(...value))]),
+        [...xattrs].map(([name, value]) => [name, Buffer.from(value).toString("base64")]),
       ),
     }),
   };

@@ -18,43 +18,26 @@
  */
 
 import { createHash } from "node:crypto";
-import {
-  BitPlane,
-  damaged,
-  difference,
-  equalPlanes,
-  hasBit,
-  intersects,
-  PAGE_BITS,
-  pageCountOf,
-  type Plane,
-  type Run,
-  VolcastError,
-} from "../core/mod.ts";
+import { damaged, intersects, type Plane, type Run, VolcastError } from "../core/mod.ts";
 import {
   BLOCK_SIZE,
   checkEnd,
   checkFrame,
-  checkIndexEnd,
-  checksum,
-  decodeRoot,
-  decodeStreamHeader,
   encodeIndexEnd,
   encodeStreamHeader,
   END_LAYOUT,
   FRAME_BLOCKS,
   FRAME_LAYOUT,
   idOf,
-  INDEX_END_LAYOUT,
-  RUN_LAYOUT,
   sealFrame,
-  STREAM_HEADER_LAYOUT,
   type StreamHeader,
 } from "../format/mod.ts";
-import { ContentChecker, type Volume, walkRoot } from "../volume/mod.ts";
+import { type Volume } from "../volume/mod.ts";
 import { ByteReader, CutError } from "./byte_reader.ts";
-import { checksumOfParts, framesOffset } from "./image.ts";
+import { framesOffset } from "./image.ts";
 import { framesOfPage } from "./plan.ts";
+import { readIndex, type StreamIndex } from "./stream_index.ts";
+import { checkFits, verifyReceived } from "./verify.ts";
 
 /** Where an image's bytes come from: a file, or one parent after another. */
 export interface ImageSource {
@@ -92,13 +75,6 @@ export interface Applied {
   readonly dropped: readonly string[];
 }
 
-/** The header and the index of a stream, checked as far as they can be alone. */
-interface Index {
-  readonly header: StreamHeader;
-  readonly plane: Plane;
-  readonly indexCrc: number;
-}
-
 /**
  * Receives an image into a replica and makes it current. A volume without a root takes a full image,
  * one with a root an increment whose base is its current snapshot.
@@ -120,7 +96,7 @@ class Transfer {
   readonly #source: ImageSource;
   readonly #options: ApplyOptions;
   #reader: ByteReader | undefined;
-  #index: Index | undefined;
+  #index: StreamIndex | undefined;
   #dropped: string[] = [];
   #bytes = 0;
   /** Frames that have arrived. */
@@ -182,21 +158,13 @@ class Transfer {
     return this.#reader;
   }
 
-  async #readIndex(): Promise<Index> {
-    const reader = await this.#open(0);
-    const header = decodeStreamHeader(await reader.take(STREAM_HEADER_LAYOUT.size));
-    checkFits(this.#volume, header);
-    const pageCount = pageCountOf(header.capacity);
-    const crcs: number[] = [];
-    const plane = new BitPlane(pageCount);
-    for await (const part of readRuns(reader, header, header.runCount, crcs)) {
-      for (const run of part) plane.setRun(run.start, run.count);
-    }
-    for await (const _ of readRuns(reader, header, header.deallocatedCount, crcs));
-    const indexCrc = checksumOfParts(crcs);
-    checkIndexEnd(await reader.take(INDEX_END_LAYOUT.size), indexCrc);
-    this.#bytes += framesOffset(header);
-    return { header, plane, indexCrc };
+  async #readIndex(): Promise<StreamIndex> {
+    const index = await readIndex(
+      await this.#open(0),
+      (header) => checkFits(this.#volume, header),
+    );
+    this.#bytes += framesOffset(index.header);
+    return index;
   }
 
   /** Drops the snapshots whose blocks come in, once nobody reads them. */
@@ -222,7 +190,7 @@ class Transfer {
     this.#dropped = gone.map((snapshot) => snapshot.name);
   }
 
-  async #receiveFrames({ header, plane, indexCrc }: Index): Promise<void> {
+  async #receiveFrames({ header, plane, indexCrc }: StreamIndex): Promise<void> {
     const frames: Run[] = [];
     for (const index of plane.pages()) frames.push(...framesOfPage(plane, index));
     if (frames.length !== header.frameCount) {
@@ -332,141 +300,6 @@ class Transfer {
   }
 }
 
-/** What can be said from the header alone. */
-function checkFits(volume: Volume, header: StreamHeader): void {
-  if (header.volumeId !== volume.volumeId) {
-    throw new VolcastError(
-      "diverged",
-      `Cannot apply the image: it is of volume ${header.volumeId}, this is volume ${volume.volumeId}`,
-      "Apply it to a copy of its own volume, or to a path that does not exist yet",
-    );
-  }
-  const { zone } = volume;
-  if (header.capacity !== zone.capacity || header.dataStart !== zone.data.start) {
-    throw new VolcastError(
-      "diverged",
-      `Cannot apply the image: it is of a volume of ${header.capacity} blocks, this one has ${zone.capacity}`,
-    );
-  }
-  const top = idOf(header.top);
-  const base = header.base === undefined ? undefined : idOf(header.base);
-  if (!volume.hasRoot) {
-    if (base === undefined) return;
-    throw new VolcastError(
-      "diverged",
-      `Cannot apply the image: it is the increment since '${
-        header.base!.name
-      }' (${base}), and there is no volume yet`,
-      "Apply a full image first",
-    );
-  }
-  if (volume.role === "origin") {
-    throw new VolcastError(
-      "diverged",
-      "Cannot apply the image: the volume is an origin and has changes of its own",
-      "Apply it to a replica, or to a path that does not exist yet",
-    );
-  }
-  const { current } = volume;
-  if (top === current.id) {
-    throw new VolcastError("nothing", `The volume is at '${current.name}' (${top}) already`);
-  }
-  if (base !== current.id) {
-    throw new VolcastError(
-      "diverged",
-      `Cannot apply the image: its base is '${
-        header.base?.name ?? "none"
-      }' (${base}), the volume is at '${current.name}' (${current.id})`,
-      `Apply the image that leads from '${current.name}' to '${header.base?.name}' first`,
-    );
-  }
-}
-
-/** The runs of one part of the index, page by page; each checked and its checksum noted. */
-async function* readRuns(
-  reader: ByteReader,
-  header: StreamHeader,
-  count: number,
-  crcs: number[],
-): AsyncGenerator<Run[]> {
-  const bytes: Uint8Array[] = [];
-  let runs: Run[] = [];
-  let page = -1;
-  let end = -1;
-  const close = () => {
-    crcs.push(checksum(concat(bytes)));
-    bytes.length = 0;
-    const part = runs;
-    runs = [];
-    return part;
-  };
-  for (let i = 0; i < count;) {
-    const batch = Math.min(count - i, 8192);
-    const chunk = await reader.take(batch * RUN_LAYOUT.size);
-    for (let j = 0; j < batch; j++, i++) {
-      const at = j * RUN_LAYOUT.size;
-      const run = RUN_LAYOUT.read(chunk, at);
-      const last = run.start + run.count - 1;
-      const runPage = Math.floor(run.start / PAGE_BITS);
-      if (
-        run.count === 0 || run.start < header.dataStart || last >= header.capacity ||
-        run.start < end || runPage !== Math.floor(last / PAGE_BITS)
-      ) {
-        throw damaged(
-          `Cannot read the image: its index has a run of ${run.count} blocks at VBN ${run.start}, which cannot be`,
-        );
-      }
-      if (runPage !== page && runs.length > 0) yield close();
-      page = runPage;
-      end = last + 1;
-      runs.push(run);
-      bytes.push(chunk.subarray(at, at + RUN_LAYOUT.size));
-    }
-  }
-  if (runs.length > 0) yield close();
-}
-
-/**
- * Invariant 2: everything the new root reaches is here.
- * @throws {VolcastError} `damaged`, naming what is missing or wrong.
- */
-function verifyReceived(volume: Volume, header: StreamHeader, received: Plane): void {
-  const { io } = volume;
-  // The superblock will repeat what the header says, and a root that contradicts it cannot be opened.
-  const root = decodeRoot(io.read(header.top.root));
-  if (root.volumeId !== header.volumeId || root.cp !== header.top.cp) {
-    throw damaged(
-      `Cannot apply the image: its header says volume ${header.volumeId} and CP ${header.top.cp}, its ` +
-        `root ${root.volumeId} and ${root.cp}`,
-    );
-  }
-  const base = volume.hasRoot ? volume.plane(volume.current) : undefined;
-  const seen = new BitPlane(received.pageCount);
-  let failure: unknown;
-  const content = new ContentChecker(io, (_, error) => failure ??= error);
-  walkRoot(io, header.top.root, (pointer, use) => {
-    if (!hasBit(received, pointer.vbn)) {
-      // Not sent: then the base has it, and nothing below it was sent either.
-      if (base !== undefined && hasBit(base, pointer.vbn)) return false;
-      throw damaged(
-        `Cannot apply the image: VBN ${pointer.vbn} is in use and neither in the image nor in its base`,
-      );
-    }
-    seen.set(pointer.vbn);
-    if (use === "content") content.add(pointer);
-    return true;
-  });
-  content.flush();
-  if (failure !== undefined) throw failure;
-  const top = volume.plane({ id: idOf(header.top), root: header.top.root });
-  const expected = base === undefined ? top : difference(top, base);
-  if (!equalPlanes(received, expected) || !equalPlanes(received, seen)) {
-    throw damaged(
-      "Cannot apply the image: the blocks in it are not those that its top has and its base has not",
-    );
-  }
-}
-
 function digestOf(header: StreamHeader, indexCrc: number, crcs: Uint32Array): Uint8Array {
   return createHash("sha256")
     .update(encodeStreamHeader(header))
@@ -478,16 +311,6 @@ function digestOf(header: StreamHeader, indexCrc: number, crcs: Uint32Array): Ui
 function bytesOfFrames(frames: readonly Run[], count: number): number {
   let bytes = 0;
   for (let i = 0; i < count; i++) bytes += FRAME_LAYOUT.size + frames[i].count * BLOCK_SIZE;
-  return bytes;
-}
-
-function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
   return bytes;
 }
 

@@ -172,7 +172,14 @@ function openFile(path: string, create: boolean): Deno.FsFile {
     if (
       error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable
     ) {
-      throw new VolcastError("denied", `Cannot open ${path}: ${error.message}`);
+      throw new VolcastError(
+        "denied",
+        `Cannot open ${path}: ${error.message}`,
+        error instanceof Deno.errors.NotCapable
+          ? "The compiled program may not touch /dev, /proc, /sys: put the file elsewhere, or run from " +
+            "source with deno run -A main.ts"
+          : "Run as the user that owns it, or change its permissions",
+      );
     }
     throw ioError(`Cannot open ${path}`, error);
   }

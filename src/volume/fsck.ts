@@ -233,7 +233,28 @@ function checkNames(
   if (used !== fs.root.inodeCount) {
     find(`The root counts ${fs.root.inodeCount} inodes, in use are ${used}`);
   }
+  checkFreeInodes(fs, fs.inodeLimit - INO.firstUser - (used - 1), find);
   return { files: used - directories, directories };
+}
+
+/** The chain of free inodes has all of them and no other: what is taken from it is written over. */
+function checkFreeInodes(
+  fs: FileSystem,
+  freeCount: number,
+  find: (problem: string) => void,
+): void {
+  let chained = 0;
+  // One more than there can be is enough to see a circle.
+  for (let ino = fs.root.freeInode; ino !== 0 && chained <= freeCount; chained++) {
+    if (ino < INO.firstUser || ino >= fs.inodeLimit || fs.readInode(ino).mode !== 0) {
+      find(`Inode ${ino} is in the chain of free inodes, and in use or out of bounds`);
+      return;
+    }
+    ino = fs.readInode(ino).rdev;
+  }
+  if (chained !== freeCount) {
+    find(`The chain of free inodes has not all of ${freeCount}, or goes in a circle`);
+  }
 }
 
 function checkSummary(volume: Volume, find: (problem: string) => void): void {

@@ -177,6 +177,21 @@ const FAULTS: Record<string, [
     ({ fs }) => void fs.inodeCount++,
     "The root counts",
   ],
+  "a lost chain of free inodes": [
+    ({ fs }) => {
+      fs.remove(2, "b");
+      fs.freeInode = 0;
+    },
+    "The chain of free inodes has not all of 1",
+  ],
+  "a file in the chain of free inodes": [
+    ({ fs }, { b }) => void (fs.freeInode = b),
+    "in use or out of bounds",
+  ],
+  "a chain of free inodes that leaves the file": [
+    ({ fs }) => void (fs.freeInode = 10_000),
+    "in use or out of bounds",
+  ],
   "a wrong count of blocks": [
     ({ space }) => void space.mapCount++,
     "its root counts",
