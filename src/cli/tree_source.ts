@@ -7,7 +7,7 @@
 import { resolve } from "node:path/posix";
 import { entriesFromTar, type ImportReport, type Skipped, type TreeEntry } from "../archive/mod.ts";
 import { VolcastError } from "../core/mod.ts";
-import { hostEntries, WalkReport } from "./host_tree.ts";
+import { hostEntries, WalkReport } from "./host_read.ts";
 import { isUrl } from "./local_volume.ts";
 import type { Terminal } from "./terminal.ts";
 import { counted, showName } from "./text.ts";

@@ -7,7 +7,8 @@ import {
   treeEntries,
   type TreeEntry,
 } from "../../src/archive/mod.ts";
-import { hostEntries, WalkReport, writeHostTree } from "../../src/cli/host_tree.ts";
+import { hostEntries, WalkReport } from "../../src/cli/host_read.ts";
+import { writeHostTree } from "../../src/cli/host_write.ts";
 import { VolcastError } from "../../src/core/mod.ts";
 import { fsck, type Volume } from "../../src/volume/mod.ts";
 import {

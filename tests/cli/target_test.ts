@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import type { TreeEntry } from "../../src/archive/mod.ts";
-import { hostEntries } from "../../src/cli/host_tree.ts";
+import { hostEntries } from "../../src/cli/host_read.ts";
 import { openTarget, type Target } from "../../src/cli/target.ts";
 import { VolcastError } from "../../src/core/mod.ts";
 import { startServer } from "../../src/http/mod.ts";

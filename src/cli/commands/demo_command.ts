@@ -14,7 +14,7 @@ import { follow, Node, Puller } from "../../replication/mod.ts";
 import { createVolumeFile, fsck, MASTER } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
-import { hostEntries } from "../host_tree.ts";
+import { hostEntries } from "../host_read.ts";
 import type { Terminal } from "../terminal.ts";
 import { VERSION } from "../version.ts";
 

@@ -9,7 +9,7 @@ import { tarFromEntries } from "../../archive/mod.ts";
 import { defineCommand } from "../command.ts";
 import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
-import { type ExportReport, writeHostTree } from "../host_tree.ts";
+import { type ExportReport, writeHostTree } from "../host_write.ts";
 import { openTarget } from "../target.ts";
 import type { Terminal } from "../terminal.ts";
 import { counted } from "../text.ts";
