@@ -7,4 +7,5 @@
 export * from "./entry.ts";
 export * from "./exporter.ts";
 export * from "./importer.ts";
-export * from "./tar.ts";
+export * from "./tar_read.ts";
+export * from "./tar_write.ts";

@@ -403,7 +403,6 @@ export class Volume {
       root: next.root,
       applied: { name: next.name, time: next.time },
     });
-    this.#loadRoot();
   }
 
   /** Commits what is in memory, ends every lease and gives the store back. */
@@ -460,10 +459,7 @@ export class Volume {
       volume: this,
       live,
       space,
-      commit: async () => {
-        await this.#commitRoot(live, space, this.superblock.root.vbn);
-        this.#loadRoot();
-      },
+      commit: () => this.#commitRoot(live, space, this.superblock.root.vbn),
       lastCommit: () => this.#lastCheckpoint,
     });
   }
@@ -489,22 +485,22 @@ export class Volume {
         cp: root.cp,
         root: pointer,
       });
-      this.#root = root;
       live.cp = root.cp + 1;
       space.committed(root.cp, this.leases.oldest);
       this.#lastCheckpoint = Date.now();
       if (this.#timer !== undefined) clearTimeout(this.#timer);
       this.#timer = undefined;
     });
-    if (oldRoot === 0) this.#loadRoot();
   }
 
   async #writeSuperblock(superblock: Superblock): Promise<void> {
     await this.#guarded(async () => {
       this.io.writeRun(superblock.sequence % 2, encodeSuperblock(superblock));
       await this.#store.sync();
+      // At one go: nobody may see the new root with the snapshots and pointers of the old one.
+      this.#superblock = superblock;
+      this.#loadRoot();
     });
-    this.#superblock = superblock;
   }
 
   /** Runs something that writes; any error there poisons the volume. */
