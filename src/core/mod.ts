@@ -7,4 +7,5 @@
 export * from "./assert.ts";
 export * from "./errors.ts";
 export * from "./expression.ts";
+export * from "./pace.ts";
 export * from "./plane.ts";

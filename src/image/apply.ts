@@ -18,7 +18,7 @@
  */
 
 import { createHash } from "node:crypto";
-import { damaged, intersects, type Plane, type Run, VolcastError } from "../core/mod.ts";
+import { damaged, intersects, paced, type Plane, type Run, VolcastError } from "../core/mod.ts";
 import {
   BLOCK_SIZE,
   checkEnd,
@@ -115,7 +115,7 @@ class Transfer {
       await this.#makeRoom(this.#index.plane);
       await this.#receiveFrames(this.#index);
       await this.#volume.syncReceived();
-      verifyReceived(this.#volume, header, this.#index.plane);
+      await verifyReceived(this.#volume, header, this.#index.plane);
       await this.#finish(header);
       return {
         top: idOf(header.top),
@@ -200,7 +200,7 @@ class Transfer {
     }
     const crcs = new Uint32Array(frames.length);
     const buffer = new Uint8Array(FRAME_LAYOUT.size + FRAME_BLOCKS * BLOCK_SIZE);
-    this.#done = this.#readBack(header, frames, crcs, buffer);
+    this.#done = await this.#readBack(header, frames, crcs, buffer);
     let offset = framesOffset(header) + bytesOfFrames(frames, this.#done);
     if (this.#done > 0) {
       await this.#reader?.cancel();
@@ -235,23 +235,26 @@ class Transfer {
   }
 
   /** What an interrupted transfer of this very image left: read back, so that it is known to be there. */
-  #readBack(
+  async #readBack(
     header: StreamHeader,
     frames: readonly Run[],
     crcs: Uint32Array,
     buffer: Uint8Array,
-  ): number {
+  ): Promise<number> {
     const { transfer } = this.#volume.local;
     const base = header.base === undefined ? undefined : idOf(header.base);
     if (transfer === undefined || transfer.top !== idOf(header.top) || transfer.base !== base) {
       return 0;
     }
     const count = Math.min(transfer.frames, frames.length);
-    for (let i = 0; i < count; i++) {
+    const read = (i: number) => {
       const frame = buffer.subarray(0, FRAME_LAYOUT.size + frames[i].count * BLOCK_SIZE);
       this.#volume.io.store.read(frames[i].start, frame.subarray(FRAME_LAYOUT.size));
       crcs[i] = sealFrame(frame, frames[i].start, frames[i].count);
-    }
+    };
+    await paced((function* () {
+      for (let i = 0; i < count; i++) yield read(i);
+    })());
     return count;
   }
 

@@ -10,11 +10,12 @@ import {
   difference,
   equalPlanes,
   hasBit,
+  paced,
   type Plane,
   VolcastError,
 } from "../core/mod.ts";
 import { decodeRoot, idOf, type StreamHeader } from "../format/mod.ts";
-import { ContentChecker, type Volume, walkRoot } from "../volume/mod.ts";
+import { ContentChecker, type Volume, walkSteps } from "../volume/mod.ts";
 
 /**
  * Whether an image can be applied to a volume, as far as its header tells.
@@ -73,7 +74,11 @@ export function checkFits(volume: Volume, header: StreamHeader): void {
  * Whether everything that the new root reaches is here: invariant 2 of applying (I6).
  * @throws {VolcastError} `damaged`, naming what is missing or wrong.
  */
-export function verifyReceived(volume: Volume, header: StreamHeader, received: Plane): void {
+export async function verifyReceived(
+  volume: Volume,
+  header: StreamHeader,
+  received: Plane,
+): Promise<void> {
   const { io } = volume;
   // The superblock will repeat what the header says, and a root that contradicts it cannot be opened.
   const root = decodeRoot(io.read(header.top.root));
@@ -87,7 +92,7 @@ export function verifyReceived(volume: Volume, header: StreamHeader, received: P
   const seen = new BitPlane(received.pageCount);
   let failure: unknown;
   const content = new ContentChecker(io, (_, error) => failure ??= error);
-  walkRoot(io, header.top.root, (pointer, use) => {
+  const steps = walkSteps(io, header.top.root, (pointer, use) => {
     if (!hasBit(received, pointer.vbn)) {
       // Not sent: then the base has it, and nothing below it was sent either.
       if (base !== undefined && hasBit(base, pointer.vbn)) return false;
@@ -95,10 +100,16 @@ export function verifyReceived(volume: Volume, header: StreamHeader, received: P
         `Cannot apply the image: VBN ${pointer.vbn} is in use and neither in the image nor in its base`,
       );
     }
+    // No root uses a block twice; a forged one that does could make this walk endless.
+    if (seen.has(pointer.vbn)) {
+      throw damaged(`Cannot apply the image: VBN ${pointer.vbn} is used twice`);
+    }
     seen.set(pointer.vbn);
     if (use === "content") content.add(pointer);
     return true;
   });
+  // Readers are served meanwhile.
+  await paced(steps);
   content.flush();
   if (failure !== undefined) throw failure;
   const top = volume.plane({ id: idOf(header.top), root: header.top.root });

@@ -160,16 +160,41 @@ export class BlockTree {
    * Holes are not visited. Only for trees without dirty blocks.
    */
   forEachPointer(visit: (pointer: Pointer, level: number, index: number) => boolean): void {
+    for (const _ of this.blocks(visit));
+  }
+
+  /** Like {@linkcode forEachPointer}, step by step: yields the blocks of the file that `visit` takes. */
+  *blocks(
+    visit: (pointer: Pointer, level: number, index: number) => boolean,
+  ): Generator<{ pointer: Pointer; index: number }> {
     assert(!this.isDirty, "a tree is walked when it is on disk");
-    const walk = (view: DataView, count: number, level: number, first: number) => {
-      for (let i = 0; i < count; i++) {
-        const pointer = getPointer(view, i);
-        if (pointer.vbn === 0 || !visit(pointer, level, first + i) || level === 0) continue;
-        const below = viewOf(this.#io.read(pointer));
-        walk(below, POINTERS_PER_BLOCK, level - 1, (first + i) * POINTERS_PER_BLOCK);
+    if (this.height === 0) return;
+    yield* this.#walk(visit, this.#slotView, {
+      count: this.#slotCount,
+      level: this.height - 1,
+      first: 0,
+    });
+  }
+
+  *#walk(
+    visit: (pointer: Pointer, level: number, index: number) => boolean,
+    view: DataView,
+    at: { count: number; level: number; first: number },
+  ): Generator<{ pointer: Pointer; index: number }> {
+    const { level } = at;
+    for (let i = 0; i < at.count; i++) {
+      const pointer = getPointer(view, i);
+      const index = at.first + i;
+      if (pointer.vbn === 0 || !visit(pointer, level, index)) continue;
+      if (level === 0) yield { pointer, index };
+      else {
+        yield* this.#walk(visit, viewOf(this.#io.read(pointer)), {
+          count: POINTERS_PER_BLOCK,
+          level: level - 1,
+          first: index * POINTERS_PER_BLOCK,
+        });
       }
-    };
-    if (this.height > 0) walk(this.#slotView, this.#slotCount, this.height - 1, 0);
+    }
   }
 
   /**

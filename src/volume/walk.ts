@@ -27,43 +27,50 @@ export type BlockUse =
   /** A block of a file's content (of a directory, of a metafile, of extended attributes too). */
   | "content";
 
+/** Gets a pointer, what it is used for, and the inode it belongs to (0: the inode file). */
+export type Visit = (pointer: Pointer, use: BlockUse, ino: number) => boolean;
+
 /**
  * Calls `visit` for every pointer below a root, top down. Where it returns false nothing below is
  * visited; where it returns true for anything but content, the block is read (and its checksum
  * checked) and what it points at follows.
  *
- * @param visit Gets the pointer, what it is used for, and the inode it belongs to (0: the inode file).
  * @throws {VolcastError} `damaged` from reading; a visitor that wants to go on reads the block itself
  *   first.
  */
-export function walkRoot(
-  io: BlockIo,
-  rootPointer: Pointer,
-  visit: (pointer: Pointer, use: BlockUse, ino: number) => boolean,
-): void {
-  if (!visit(rootPointer, "root", 0)) return;
-  const { inodeFile, inodeLimit } = decodeRoot(io.read(rootPointer));
-  const walkTree = (tree: BlockTree, ino: number) => {
-    tree.forEachPointer((pointer, level) =>
-      visit(pointer, level === 0 ? "content" : "pointers", ino)
-    );
-  };
-  const walkInode = (ino: number, inode: Inode) => {
-    walkTree(new BlockTree(io, inode.height, inode.slots), ino);
-    if (inode.attributeHeight > 0) walkTree(attributeTree(io, inode), ino);
-  };
-  new BlockTree(io, inodeFile.height, inodeFile.slots).forEachPointer((pointer, level, index) => {
-    if (level > 0) return visit(pointer, "pointers", 0);
-    if (!visit(pointer, "inodes", 0)) return false;
+export function walkRoot(io: BlockIo, root: Pointer, visit: Visit): void {
+  for (const _ of walkSteps(io, root, visit));
+}
+
+/** Like {@linkcode walkRoot}, yielding after each block of content: for {@linkcode paced}. */
+export function* walkSteps(io: BlockIo, root: Pointer, visit: Visit): Generator<unknown> {
+  if (!visit(root, "root", 0)) return;
+  const { inodeFile, inodeLimit } = decodeRoot(io.read(root));
+  const tree = new BlockTree(io, inodeFile.height, inodeFile.slots);
+  const blocks = tree.blocks((pointer, level) =>
+    visit(pointer, level === 0 ? "inodes" : "pointers", 0)
+  );
+  for (const { pointer, index } of blocks) {
     const block = io.read(pointer);
     for (let i = 0; i < INODES_PER_BLOCK; i++) {
       const ino = index * INODES_PER_BLOCK + i;
       if (ino === 0 || ino >= inodeLimit) continue;
       const inode = decodeInode(block, i * INODE_SIZE);
-      if (inode.mode !== 0) walkInode(ino, inode);
+      if (inode.mode !== 0) yield* inodeSteps(io, inode, (p, use) => visit(p, use, ino));
     }
-    return true;
-  });
+    yield;
+  }
+}
+
+function* inodeSteps(
+  io: BlockIo,
+  inode: Inode,
+  visit: (pointer: Pointer, use: BlockUse) => boolean,
+): Generator<unknown> {
+  const take = (pointer: Pointer, level: number) =>
+    visit(pointer, level === 0 ? "content" : "pointers");
+  yield* new BlockTree(io, inode.height, inode.slots).blocks(take);
+  if (inode.attributeHeight > 0) yield* attributeTree(io, inode).blocks(take);
 }
 
 /**

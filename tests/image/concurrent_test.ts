@@ -4,11 +4,12 @@ import { assert, assertEquals } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
 import { applyImage } from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
+import type { Volume } from "../../src/volume/mod.ts";
 import { describe } from "../helpers/describe.ts";
 import { assertClean, History } from "../helpers/history.ts";
-import { forSeeds, type Random, seeds } from "../helpers/random.ts";
+import { forSeeds, Random, seeds } from "../helpers/random.ts";
 import { assertSame, imageOf, replicaOf } from "../helpers/replicas.ts";
-import { bytesOf, streamOf } from "../helpers/streams.ts";
+import { bytesOf, sourceOf, streamOf } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
 
 /** A stream that does something between any two chunks. */
@@ -167,4 +168,40 @@ test("a chain of replicas follows an origin that never stops", async () => {
     history.check();
     await history.close();
   });
+});
+
+test("nobody ever sees a new root with the snapshots of the old one", async () => {
+  const history = await begun(new Random(40));
+  const replica = await replicaOf(history.volume, "s1");
+  const [first, second] = history.kept.map(({ id }) => id);
+  const increment = await bytesOf(imageOf(history.volume, "s2", "s1"));
+  const check = (volume: Volume, id: string) => {
+    assertEquals(volume.root.cp, volume.superblock.cp);
+    assert(volume.find(id) !== undefined, `${id} is gone at ${volume.current.id}`);
+    assert(volume.pointers().every(({ snapshot }) => volume.find(snapshot) !== undefined));
+  };
+  // As often as anything at all can come in between.
+  const watch = async (work: Promise<unknown>, look: () => void) => {
+    let isDone = false;
+    const done = work.finally(() => isDone = true);
+    let looks = 0;
+    while (!isDone && looks++ < 1_000_000) {
+      look();
+      await null;
+    }
+    await done;
+    assert(looks > 5, `${looks} looks`);
+  };
+  await watch(
+    applyImage(replica.volume, sourceOf(increment)),
+    () => check(replica.volume, first),
+  );
+  assertEquals(replica.volume.current.id, second);
+  await watch(history.snapshot({ pointers: ["master"] }), () => check(history.volume, second));
+  await watch(
+    history.deleteSnapshot(history.kept[0]),
+    () => check(history.volume, second),
+  );
+  await replica.volume.close();
+  await history.close();
 });
