@@ -26,9 +26,7 @@ import {
   decodeRoot,
   decodeSnapshots,
   decodeSuperblock,
-  emptyInode,
   encodeSuperblock,
-  FILE_TYPE,
   INO,
   type Pointer,
   type PointerRecord,
@@ -44,13 +42,13 @@ import { type BlockStore, GatheringStore } from "../store/mod.ts";
 import { BlockCache, BlockIo } from "./block_io.ts";
 import { BlockTree } from "./block_tree.ts";
 import { writeCheckpoint } from "./checkpoint.ts";
-import { Directory } from "./directory.ts";
 import { FileSystem } from "./file_system.ts";
 import { type Lease, Leases } from "./leases.ts";
 import { LiveFileSystem, readAll } from "./live_file_system.ts";
 import { EMPTY_LOCAL_STATE, type LocalState, LocalZone } from "./local_state.ts";
 import { Mutex } from "./mutex.ts";
-import { heightFor, PlaneFile } from "./plane_file.ts";
+import { emptyRoot, makeMetafiles } from "./new_volume.ts";
+import { PlaneFile } from "./plane_file.ts";
 import { Space } from "./space.ts";
 import { Writer } from "./writer.ts";
 
@@ -145,7 +143,8 @@ export class Volume {
     const root = emptyRoot(volumeId);
     const space = new Space(zone.data, pageCountOf(zone.capacity));
     const live = new LiveFileSystem(volume.io, root, space, volume.options.now);
-    makeMetafiles(volume, live, space);
+    const { io, options: { now } } = volume;
+    makeMetafiles({ io, capacity: zone.capacity, now: now() }, live, space);
     await volume.#localZone.write(volume.#local);
     await volume.#commitRoot(live, space, 0);
     volume.#startWriting();
@@ -572,59 +571,4 @@ export function readSuperblock(store: BlockStore): Superblock {
     );
   }
   return newest;
-}
-
-function emptyRoot(volumeId: string): Root {
-  return {
-    volumeId,
-    cp: 0,
-    time: 0n,
-    epoch: 1,
-    nonce: new Uint8Array(8),
-    inodeCount: 0,
-    inodeLimit: INO.firstUser,
-    freeInode: 0,
-    blockCount: 0,
-    inodeFile: { ...emptyInode(), mode: FILE_TYPE.file, nlink: 1 },
-  };
-}
-
-/** The metafiles and the root directory of a volume that is being made. */
-function makeMetafiles(volume: Volume, live: LiveFileSystem, space: Space): void {
-  const pages = pageCountOf(volume.zone.capacity);
-  const planeHeight = heightFor(pages);
-  const planes = [INO.blockMap, INO.summary].map((ino) => {
-    const inode = {
-      ...emptyInode(),
-      mode: FILE_TYPE.file,
-      nlink: 1,
-      size: pages * BLOCK_SIZE,
-    };
-    const tree = new BlockTree(volume.io, planeHeight, inode.slots, space);
-    live.storeInode(ino, inode, tree);
-    return tree;
-  });
-  space.attach(planes[0], planes[1]);
-  const now = volume.options.now();
-  for (const ino of [INO.snapshots, INO.pointers]) {
-    const inode = { ...emptyInode(), mode: FILE_TYPE.file, nlink: 1 };
-    live.storeInode(ino, inode, new BlockTree(volume.io, 0, inode.slots));
-  }
-  const inode = {
-    ...emptyInode(),
-    mode: FILE_TYPE.directory | 0o755,
-    nlink: 2,
-    size: BLOCK_SIZE,
-    atime: now,
-    mtime: now,
-    ctime: now,
-    btime: now,
-    version: 1,
-  };
-  const tree = new BlockTree(volume.io, 0, inode.slots, space);
-  Directory.create(tree);
-  while (tree.assign());
-  tree.write();
-  live.storeInode(INO.root, inode, tree);
-  live.inodeCount = 1;
 }

@@ -83,6 +83,8 @@ async function run(
     if (count > 0 && !(previous.kind === "write" && previous.vbn < 2)) continue;
     const found = Volume.open(store.whole(count));
     states.set(found.superblock.cp, stateOf(found));
+    // A snapshot and the pointer to it come at once: no root shows a release that is not the master.
+    assertEquals(found.find("master")?.id, found.snapshots().at(-1)?.id);
     found.abandon();
   }
   return { store, acknowledged, states };
