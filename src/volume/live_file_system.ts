@@ -19,18 +19,14 @@ import {
   type Attributes,
   BLOCK_SIZE,
   checkFileName,
-  checksum,
   emptyInode,
   encodeAttributes,
   encodeInode,
-  equalBytes,
   FILE_TYPE,
-  HOLE,
   INLINE_SIZE,
   type Inode,
   INODE_SIZE,
   INODES_PER_BLOCK,
-  isZeroBlock,
   MAX_BLOCKS,
   type Root,
   type TypeName,
@@ -38,6 +34,7 @@ import {
 } from "../format/mod.ts";
 import type { BlockIo } from "./block_io.ts";
 import { BlockTree } from "./block_tree.ts";
+import { writeContent } from "./content.ts";
 import { Directory } from "./directory.ts";
 import { attributeTree, FileSystem, type OpenInode } from "./file_system.ts";
 import type { Space } from "./space.ts";
@@ -472,58 +469,8 @@ export class LiveFileSystem extends FileSystem {
     this.#writeBlocks(opened, 0, content);
   }
 
-  /** Writes whole blocks from block `first` on; a last part is filled up with zeros. */
   #writeBlocks({ tree }: OpenInode, first: number, bytes: Uint8Array): void {
-    const count = divCeil(bytes.length, BLOCK_SIZE);
-    const padded = bytes.length === count * BLOCK_SIZE ? bytes : new Uint8Array(count * BLOCK_SIZE);
-    if (padded !== bytes) padded.set(bytes);
-    const block = (i: number) => padded.subarray(i * BLOCK_SIZE, (i + 1) * BLOCK_SIZE);
-    let i = 0;
-    while (i < count) {
-      const crc = checksum(block(i));
-      if (isZeroBlock(block(i))) {
-        tree.setPointer(first + i++, HOLE);
-        continue;
-      }
-      if (this.#isEqual(tree, first + i, crc, block(i))) {
-        i++;
-        continue;
-      }
-      // As many changed blocks as follow go into neighbouring places with one write.
-      const crcs = [crc];
-      while (i + crcs.length < count) {
-        const next = block(i + crcs.length);
-        const nextCrc = checksum(next);
-        if (isZeroBlock(next) || this.#isEqual(tree, first + i + crcs.length, nextCrc, next)) break;
-        crcs.push(nextCrc);
-      }
-      let written = 0;
-      while (written < crcs.length) {
-        const run = this.#space.allocateRun(crcs.length - written);
-        const from = (i + written) * BLOCK_SIZE;
-        this.io.writeRun(run.start, padded.subarray(from, from + run.count * BLOCK_SIZE));
-        for (let j = 0; j < run.count; j++) {
-          tree.setPointer(first + i + written + j, { vbn: run.start + j, crc: crcs[written + j] });
-        }
-        written += run.count;
-      }
-      i += crcs.length;
-    }
-  }
-
-  /** Whether a block on disk has this content already. An equal checksum alone proves nothing. */
-  #isEqual(tree: BlockTree, index: number, crc: number, content: Uint8Array): boolean {
-    const pointer = tree.pointer(index);
-    if (pointer.vbn === 0 || pointer.crc !== crc) return false;
-    const present = new Uint8Array(BLOCK_SIZE);
-    try {
-      this.io.readRun(pointer.vbn, [crc], present);
-    } catch (error) {
-      // A block that rotted is not equal to anything; written anew, the file is whole again.
-      if (error instanceof VolcastError && error.kind === "damaged") return false;
-      throw error;
-    }
-    return equalBytes(present, content);
+    writeContent({ io: this.io, space: this.#space, tree }, first, bytes);
   }
 
   #isBelow(ino: number, ancestor: number): boolean {

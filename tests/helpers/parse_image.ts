@@ -91,16 +91,20 @@ export function parseImage(bytes: Uint8Array): ParsedImage {
  * A stream of these blocks with a header like that of another one: every checksum, count and digest
  * in it is right.
  *
- * @param change Changes the header before it is sealed.
+ * @param options.change Changes the header before it is sealed.
+ * @param options.arrange Changes the runs of the index.
  */
 export function forgeImage(
   header: Uint8Array,
   blocks: ReadonlyMap<number, Uint8Array>,
   deallocated: readonly number[],
-  change: (view: DataView) => void = () => {},
+  options: {
+    change?: (view: DataView) => void;
+    arrange?: (runs: [start: number, count: number][]) => [start: number, count: number][];
+  } = {},
 ): Uint8Array<ArrayBuffer> {
   const vbns = [...blocks.keys()].sort((a, b) => a - b);
-  const runs = runsOf(vbns, PAGE_BITS);
+  const runs = (options.arrange ?? ((list) => list))(runsOf(vbns, PAGE_BITS));
   const gone = runsOf([...deallocated].sort((a, b) => a - b), PAGE_BITS);
   const frames = runsOf(vbns, FRAME_BLOCKS);
   const length = HEADER_SIZE + (runs.length + gone.length) * 8 + 8 + frames.length * 16 +
@@ -110,7 +114,7 @@ export function forgeImage(
   bytes.set(header);
   const counts = [vbns.length, runs.length, gone.length, frames.length, length];
   counts.forEach((count, i) => view.setBigUint64(618 + i * 8, BigInt(count), true));
-  change(view);
+  options.change?.(view);
   view.setUint32(1020, crc32(bytes.subarray(0, 1020)), true);
 
   let at = HEADER_SIZE;

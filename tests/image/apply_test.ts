@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
-import { applyImage, type ImageSource } from "../../src/image/mod.ts";
+import { applyImage, Image, type ImageSource } from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import { Volume } from "../../src/volume/mod.ts";
 import { describe } from "../helpers/describe.ts";
@@ -98,6 +98,27 @@ test("applyImage refuses images that do not belong here, and says why", async ()
   await empty.close();
   await closeScene(other);
   await closeScene(here);
+});
+
+test("applyImage never touches an origin, not even one that stands at the base", async () => {
+  const history = await History.begin(new MemoryStore(1500), new Random(3));
+  await history.change(20);
+  await history.checkpoint();
+  const store = copyOf(history.store);
+  const base = history.volume.view();
+  await history.change(10);
+  const top = await history.snapshot();
+  const image = new Image(history.volume, history.volume.resolve(top!.id), base.snapshot);
+  const twin: Replica = { store, volume: Volume.open(store) };
+  assertEquals([twin.volume.role, twin.volume.current.id], ["origin", base.snapshot.id]);
+  const before = stateOf(twin.volume);
+  const error = await refused(twin, await bytesOf(image));
+  assertEquals(error.kind, "diverged");
+  assert(error.message.includes("origin"), error.message);
+  assertUnchanged(twin, before);
+  await twin.volume.close();
+  base.release();
+  await history.close();
 });
 
 test("applyImage refuses a stream cut off anywhere, and goes on from the rest", async () => {
@@ -277,6 +298,12 @@ test("applyImage is not misled by the record of another image", async () => {
     const { frameOffsets } = parseImage(bytes);
     return bytes.subarray(0, frameOffsets[frameOffsets.length - 1]);
   };
+  const target = twin(replica);
+  await assertRejects(() => applyImage(target.volume, sourceOf(cutAt(other)), { recordBytes: 1 }));
+  assertEquals(target.volume.local.transfer?.top, ids[1]);
+  await applyImage(target.volume, sourceOf(increment));
+  assertSame(history, target, ids[2]);
+  await target.volume.close();
   // One is recorded, another one then comes in over it unrecorded, then the first again.
   await assertRejects(() => applyImage(replica.volume, sourceOf(cutAt(other)), { recordBytes: 1 }));
   await assertRejects(() => applyImage(replica.volume, sourceOf(cutAt(increment))));
@@ -494,6 +521,49 @@ test("applyImage drops snapshots before it writes over them, and ends their read
     await replica.volume.close();
   });
   assert(dropped > 10 && ended > 10, `${dropped} dropped, ${ended} ended`);
+});
+
+test("a snapshot that was dropped is not listed again after a crash or a failure", async () => {
+  let states = 0;
+  await forSeeds(seeds(130, 12), async (random) => {
+    const { history, replica } = await crowded(random);
+    const [first] = history.kept;
+    await history.change(4);
+    const second = await history.snapshot();
+    if (second === undefined) return await close();
+    await advance(replica.volume, history.volume, second.id);
+    await history.deleteSnapshot(first);
+    await history.churn(4, 200_000);
+    const third = await history.snapshot();
+    if (third === undefined) return await close();
+    const increment = await bytesOf(imageOf(history.volume, third.id, second.id));
+    const cut = twin(replica);
+    await refused(cut, increment.subarray(0, increment.length - 10));
+    assertClean(cut.volume);
+    assertEquals(cut.volume.current.id, second.id);
+    await cut.volume.close();
+
+    const store = new CrashStore(replica.store);
+    const volume = Volume.open(store);
+    const { dropped } = await applyImage(volume, sourceOf(increment), { drainMs: 0 });
+    volume.abandon();
+    if (dropped.length === 0) return await close();
+    for (let count = 0; count <= store.events.length; count++) {
+      for (let i = 0; i < 4; i++) {
+        const found = Volume.open(store.crashed(count, random));
+        assertClean(found);
+        found.abandon();
+        states++;
+      }
+    }
+    await close();
+
+    async function close(): Promise<void> {
+      await history.close();
+      await replica.volume.close();
+    }
+  });
+  assert(states > 100, `${states} states`);
 });
 
 async function removeSomething(history: History): Promise<void> {

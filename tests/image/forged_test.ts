@@ -3,7 +3,7 @@ import { crc32 } from "node:zlib";
 import { VolcastError } from "../../src/core/mod.ts";
 import { applyImage } from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
-import { Volume } from "../../src/volume/mod.ts";
+import { Volume, type Writer } from "../../src/volume/mod.ts";
 import { History } from "../helpers/history.ts";
 import { forgeImage, type ParsedImage, parseImage } from "../helpers/parse_image.ts";
 import { forSeeds, type Random, seeds } from "../helpers/random.ts";
@@ -111,6 +111,97 @@ test("applyImage refuses a well-formed image that lies, before the flip", async 
   });
 });
 
+test("applyImage refuses an image that reaches into the local zone or over the superblocks", async () => {
+  await forSeeds(seeds(15, 2), async (random) => {
+    const here = await scene(random);
+    const { header, blocks, deallocated } = here.parsed;
+    const { zone } = here.history.volume;
+    const places = [0, 1, 2, ...zone.localSlots.map(({ start }) => start), zone.data.start - 1];
+    for (const vbn of [...places, 1500, 40_000, 2 ** 32 - 1]) {
+      const more = new Map(blocks).set(vbn, random.bytes(4096));
+      await refuse(here, forgeImage(header, more, deallocated), `with VBN ${vbn}`);
+    }
+    for (const vbn of [0, 66, 1500, 2 ** 32 - 1]) {
+      const gone = [...deallocated.filter((other) => other !== vbn), vbn];
+      await refuse(here, forgeImage(header, blocks, gone), `VBN ${vbn} deallocated`);
+    }
+    await here.history.close();
+    await here.replica.volume.close();
+  });
+});
+
+test("applyImage refuses an index whose runs are not in order", async () => {
+  await forSeeds(seeds(17, 2), async (random) => {
+    const here = await scene(random);
+    const { header, blocks, deallocated } = here.parsed;
+    const arrangements: Record<string, (runs: [number, number][]) => [number, number][]> = {
+      "turned around": (runs) => runs.toReversed(),
+      "one of them twice": ([first, , ...rest]) => [first, first, ...rest],
+      "one inside another": ([[start, count], , ...rest]) => [[start, count], [start, 1], ...rest],
+      "an empty one": ([first, , ...rest]) => [[first[0] - 1, 0], first, ...rest],
+      "one over the edge of a page": ([, ...rest]) => [...rest, [32_767, 2]],
+      "one that wraps around": ([, ...rest]) => [...rest, [2 ** 32 - 1, 5]],
+    };
+    for (const [what, arrange] of Object.entries(arrangements)) {
+      await refuse(here, forgeImage(header, blocks, deallocated, { arrange }), what);
+    }
+    await here.history.close();
+    await here.replica.volume.close();
+  });
+});
+
+/** A parent whose block map is not what its root reaches, which only a defect of its own can bring. */
+async function lyingParent(
+  random: Random,
+  lie: (writer: Writer, vbn: number) => void,
+): Promise<Scene & { vbn: number }> {
+  const history = await History.begin(new MemoryStore(1500), random);
+  await history.change(20);
+  const first = await history.snapshot();
+  const replica = await replicaOf(history.volume, first!.id);
+  let vbn = 0;
+  await history.volume.exclusive(async (writer) => {
+    const ino = writer.fs.create(2, "lie", { type: "file" });
+    writer.fs.write(ino, 0, random.bytes(9000));
+    vbn = writer.fs.open(ino).tree.pointer(1).vbn;
+    lie(writer, vbn);
+    await writer.takeSnapshot("lying");
+  });
+  const parsed = parseImage(await bytesOf(imageOf(history.volume, "lying", first!.id)));
+  return { history, replica, parsed, base: new Set(), vbn };
+}
+
+test("applyImage refuses a root whose plane is not what it reaches", async () => {
+  await forSeeds(seeds(70, 2), async (random) => {
+    const leaking = await lyingParent(random, ({ space }) => void space.allocate());
+    const { header, blocks, deallocated } = leaking.parsed;
+    await refuse(leaking, forgeImage(header, blocks, deallocated), "a block nobody reaches");
+
+    const forgetful = await lyingParent(random, ({ space }, vbn) => {
+      space.detachWorkingPage();
+      space.map.writableBlock(0)[vbn >> 3] &= ~(1 << (vbn & 7));
+    });
+    const { parsed, vbn } = forgetful;
+    assert(!parsed.blocks.has(vbn));
+    await refuse(
+      forgetful,
+      forgeImage(parsed.header, parsed.blocks, parsed.deallocated),
+      "a block that the plane has not",
+    );
+    const block = new Uint8Array(4096);
+    forgetful.history.store.read(vbn, block);
+    await refuse(
+      forgetful,
+      forgeImage(parsed.header, new Map(parsed.blocks).set(vbn, block), parsed.deallocated),
+      "that block, sent all the same",
+    );
+    for (const { history, replica } of [leaking, forgetful]) {
+      history.volume.abandon();
+      await replica.volume.close();
+    }
+  });
+});
+
 test("applyImage refuses an image over a block of the current snapshot", async () => {
   await forSeeds(seeds(20, 2), async (random) => {
     const here = await scene(random);
@@ -129,22 +220,22 @@ test("applyImage refuses headers that lie", async () => {
     const here = await scene(random);
     const { header, blocks, deallocated } = here.parsed;
     const lies: Record<string, (view: DataView) => void> = {
-      "version": (view) => view.setUint32(8, 2, true),
-      "flags": (view) => view.setUint32(12, 1, true),
-      "volume id": (view) => view.setUint8(20, view.getUint8(20) ^ 1),
+      "unsupported: version": (view) => view.setUint32(8, 2, true),
+      "unsupported: flags": (view) => view.setUint32(12, 1, true),
+      "diverged: volume id": (view) => view.setUint8(20, view.getUint8(20) ^ 1),
       "block size": (view) => view.setUint32(32, 8192, true),
-      "order": (view) => view.setUint32(36, 1, true),
-      "capacity": (view) => view.setBigUint64(40, 1501n, true),
+      "unsupported: order": (view) => view.setUint32(36, 1, true),
+      "diverged: capacity": (view) => view.setBigUint64(40, 1501n, true),
       "capacity too large": (view) => view.setBigUint64(40, 2n ** 33n, true),
-      "data start": (view) => view.setBigUint64(48, 60n, true),
+      "diverged: data start": (view) => view.setBigUint64(48, 60n, true),
       "top CP": (view) => view.setBigUint64(56, 99n, true),
       "top VBN": (view) => view.setUint32(64, [...blocks.keys()][0], true),
       "top VBN in the base": (view) => view.setUint32(64, [...here.base][0], true),
       "top VBN outside": (view) => view.setUint32(64, 5000, true),
       "top checksum": (view) => view.setUint32(68, view.getUint32(68, true) ^ 1, true),
-      "base CP": (view) => view.setBigUint64(337, 99n, true),
-      "no base": (view) => view.setBigUint64(337, 0n, true),
-      "base checksum": (view) => view.setUint32(349, view.getUint32(349, true) ^ 1, true),
+      "diverged: base CP": (view) => view.setBigUint64(337, 99n, true),
+      "diverged: no base": (view) => view.setBigUint64(337, 0n, true),
+      "diverged: base checksum": (view) => view.setUint32(349, view.getUint32(349, true) ^ 1, true),
       "block count": (view) => view.setBigUint64(618, 1n, true),
       "run count": (view) => view.setBigUint64(626, 1n << 40n, true),
       "deallocated count": (view) => view.setBigUint64(634, 1n << 40n, true),
@@ -156,13 +247,15 @@ test("applyImage refuses headers that lie", async () => {
       const store = copyOf(here.replica.store);
       const target: Replica = { store, volume: Volume.open(store) };
       const before = stateOf(target.volume);
-      const forged = forgeImage(header, blocks, deallocated, lie);
-      await assertRejects(
+      const forged = forgeImage(header, blocks, deallocated, { change: lie });
+      const error = await assertRejects(
         () => applyImage(target.volume, sourceOf(forged)),
         VolcastError,
         undefined,
         what,
       );
+      const [kind] = what.includes(":") ? what.split(":") : ["damaged"];
+      assertEquals(error.kind, kind, what);
       assertUnchanged(target, before);
       target.volume.abandon();
     }

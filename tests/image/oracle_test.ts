@@ -122,11 +122,14 @@ test("Image streams are the same bytes at origin and replica, whole and in range
     }
     const common = replica.volume.snapshots();
     assert(common.length >= 2, "the replica holds several snapshots");
+    const etags = new Set<string>();
     for (const top of common) {
       for (const base of [undefined, ...common.filter(({ id }) => id !== top.id)]) {
         const here = imageOf(history.volume, top.id, base?.id);
         const there = imageOf(replica.volume, top.id, base?.id);
         assertEquals(there.etag, here.etag);
+        assert(!etags.has(here.etag), "another image has another entity tag");
+        etags.add(here.etag);
         const bytes = await bytesOf(here);
         assertEquals(await bytesOf(there), bytes);
         assertEquals(await bytesOf(there), bytes, "a second time");

@@ -305,3 +305,24 @@ test("Volume gives no wrong byte when reads fail", async () => {
     await volume.close();
   }
 });
+
+test("Volume is poisoned by a consistency point that finds no room, and the last one stays", async () => {
+  const store = await prepared(300);
+  const volume = Volume.open(store, { now: tickingClock() });
+  const before = stateOf(volume);
+  const error = await assertRejects(() =>
+    volume.exclusive(async (writer) => {
+      writer.fs.create(2, "lost", { type: "file" });
+      // Nobody gets here who asks for room first, as every operation does.
+      while (writer.space.freeCount > 0) writer.space.allocate();
+      await writer.checkpoint();
+    }), VolcastError);
+  assertEquals([error.kind, volume.poisoned?.kind], ["full", "full"]);
+  assertEquals((await assertRejects(() => volume.checkpoint(), VolcastError)).kind, "full");
+  assertEquals(stateOf(volume), before);
+  await volume.close();
+  const found = Volume.open(store);
+  assertEquals(stateOf(found), before);
+  assertClean(found);
+  await found.close();
+});

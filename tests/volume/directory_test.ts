@@ -84,6 +84,34 @@ test("Directory follows a map through thousands of changes", async () => {
   });
 });
 
+test("Directory stays whole when names go in order, from either end or the middle out", () => {
+  // Long names, so that a page has few of them and its neighbour is too full to take the rest.
+  const names = Array.from({ length: 1200 }, (_, i) => `${i}`.padStart(6, "0").padEnd(200, "x"));
+  const middle = names.length / 2;
+  const orders: string[][] = [
+    names,
+    names.toReversed(),
+    [...names.slice(middle), ...names.slice(0, middle)],
+    names.toSorted((a, b) => Number(a.slice(3, 6)) - Number(b.slice(3, 6))),
+  ];
+  for (const order of orders) {
+    const directory = Directory.create(new TestTree().tree);
+    for (const name of names) directory.insert(name, 1, "file");
+    for (const [i, name] of order.entries()) {
+      directory.remove(name);
+      if (i % 7 === 0) {
+        assertEquals(directory.verify(), directory.pageCount);
+        for (const left of order.slice(i + 1, i + 4)) assert(directory.find(left) !== undefined);
+        // What sorts before everything that is left belongs to the first page.
+        directory.insert("!", 2, "file");
+        assertEquals(directory.find("!")?.ino, 2);
+        directory.remove("!");
+      }
+    }
+    assertEquals([...directory.entries()], []);
+  }
+});
+
 test("Directory.replace refuses a name that is not there", () => {
   const directory = Directory.create(new TestTree().tree);
   const error = assertThrows(() => directory.replace("a", 1, "file"), VolcastError);

@@ -162,6 +162,50 @@ test("an inode number that is used again has another generation and none of the 
     assert(fs.readAll(again).every((byte) => byte === 0));
   }));
 
+test("what was cut off does not come back, in the inode or in blocks", () =>
+  live((fs) => {
+    const sizes = [0, 1, 100, 127, 128, 129, 4095, 4096, 4097, 9000];
+    for (const [i, long] of sizes.entries()) {
+      for (const short of sizes.slice(0, i)) {
+        for (const again of sizes) {
+          const ino = fs.create(2, `${long}-${short}-${again}`, { type: "file" });
+          fs.write(ino, 0, new Uint8Array(long).fill(7));
+          fs.truncate(ino, short);
+          if (again > short) fs.write(ino, again - 1, new Uint8Array([9]));
+          const expected = new Uint8Array(Math.max(short, again)).fill(7, 0, short);
+          if (again > short) expected[again - 1] = 9;
+          assertEquals(fs.readAll(ino), expected);
+          fs.truncate(ino, short);
+          fs.truncate(ino, again);
+          assertEquals(fs.readAll(ino), new Uint8Array(again).fill(7, 0, Math.min(short, again)));
+          fs.remove(2, `${long}-${short}-${again}`);
+        }
+      }
+    }
+  }));
+
+test("extended attributes give back what they do not need any more", async () => {
+  const volume = await Volume.create(new MemoryStore(600), { now: tickingClock() });
+  const inUse = () => volume.current.blockCount;
+  const set = (byteCount: number) =>
+    volume.exclusive(async (writer) => {
+      const ino = writer.fs.lookup(2, "a") ?? writer.fs.create(2, "a", { type: "file" });
+      const xattrs = byteCount === 0 ? [] : [["user.a", new Uint8Array(byteCount)] as const];
+      writer.fs.setExtendedAttributes(ino, { xattrs: new Map(xattrs) });
+      await writer.checkpoint();
+    });
+  await set(0);
+  const none = inUse();
+  await set(40_000);
+  assertEquals(inUse(), none + 11);
+  await set(4000);
+  assertEquals(inUse(), none + 1);
+  await set(0);
+  assertEquals(inUse(), none);
+  assertClean(volume);
+  await volume.close();
+});
+
 test("LiveFileSystem.read ends at the end of the file", () =>
   live((fs) => {
     const ino = fs.create(2, "a", { type: "file" });

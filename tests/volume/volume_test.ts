@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { type ErrorKind, VolcastError } from "../../src/core/mod.ts";
-import { decodeSuperblock, encodeSuperblock, snapshotId } from "../../src/format/mod.ts";
+import { decodeSuperblock, encodeSuperblock, INO, snapshotId } from "../../src/format/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import {
   ACTIVE,
@@ -14,8 +14,8 @@ import {
 import { describe } from "../helpers/describe.ts";
 import { assertClean, tickingClock } from "../helpers/history.ts";
 import { Random } from "../helpers/random.ts";
-import { replicaOf } from "../helpers/replicas.ts";
-import { copyOf } from "../helpers/stores.ts";
+import { advance, bitsOf, blockAt, replicaOf } from "../helpers/replicas.ts";
+import { copyOf, CrashStore } from "../helpers/stores.ts";
 import { test } from "../helpers/strict.ts";
 
 const ID = "00112233445566778899aabbccddeeff";
@@ -229,6 +229,14 @@ test("Volume keeps many snapshots, and deleting gives back exactly what nobody e
   }
   assertEquals(again.snapshots().map(({ id }) => id), ids.filter((_, i) => i % 7 === 0));
   assertClean(again);
+  // The table has become shorter, and gives back what it does not need.
+  const { inode, tree } = again.fileSystem(again.current).open(INO.snapshots);
+  let blocks = 0;
+  tree.forEachPointer((_, level) => {
+    if (level === 0) blocks++;
+    return true;
+  });
+  assertEquals([inode.size, blocks], [18 * 512, 3]);
   for (const [i, id] of ids.entries()) {
     if (i % 7 !== 0) continue;
     const view = again.view(id);
@@ -341,7 +349,41 @@ test("a replica may not be written, and says so", async () => {
   assertEquals(replica.volume.pointers(), [{ name: MASTER, snapshot: snapshot.id }]);
   assertEquals(replica.volume.resolve(MASTER).id, snapshot.id);
   assertEquals(replica.volume.freeBlocks, 0);
+  const second = await volume.exclusive((writer) => {
+    touch(writer, "b");
+    return writer.takeSnapshot("second", { pointers: [MASTER] });
+  });
+  await advance(replica.volume, volume, "second");
+  // The root of the second is older than the pointer to it: its table calls the first one master.
+  assertEquals(replica.volume.pointers(), [
+    { name: MASTER, snapshot: second.id },
+    { name: "stable", snapshot: snapshot.id },
+  ]);
+  assertEquals(replica.volume.snapshots().map(({ id }) => id), [snapshot.id, second.id]);
+  // Who never had the first one does not show the pointer to it.
+  const late = await replicaOf(volume, "second");
+  assertEquals(late.volume.pointers(), [{ name: MASTER, snapshot: second.id }]);
+  assertEquals(late.volume.snapshots().map(({ id }) => id), [second.id]);
+  await late.volume.close();
   await replica.volume.close();
+  await volume.close();
+});
+
+test("Volume.flip makes what was received durable before the superblock names it", async () => {
+  const { store, volume } = await made();
+  const top = await volume.exclusive((writer) => writer.takeSnapshot("first"));
+  const target = new CrashStore(new MemoryStore(400));
+  const replica = Volume.incoming(target, volume.volumeId);
+  assertEquals(replica.hasRoot, false);
+  for (const vbn of bitsOf(volume, top)) replica.writeReceived(vbn, blockAt(store, vbn));
+  await replica.flip(top);
+  assertEquals(replica.current.id, top.id);
+  assertClean(replica);
+  const kinds = target.events.map((event) =>
+    event.kind === "write" && event.vbn < 2 ? "superblock" : event.kind
+  );
+  assertEquals(kinds.slice(kinds.lastIndexOf("write")), ["write", "sync", "superblock", "sync"]);
+  await replica.close();
   await volume.close();
 });
 
