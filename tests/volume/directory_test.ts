@@ -193,6 +193,11 @@ test("Directory.verify finds what is wrong with pages", () => {
       root.remove(1);
       root.insert(1, key, child, 0);
     },
+    "a first key that is not empty": ({ page }) => {
+      const child = page(0).value(0);
+      page(0).remove(0);
+      page(0).insert(0, new TextEncoder().encode("a"), child, 0);
+    },
     "a leaf where a branch should be": (made) => {
       made.page(0).setValue(0, made.directory.pageCount, 0);
       made.page(made.directory.pageCount++).format(PAGE_KIND.free);

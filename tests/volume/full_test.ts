@@ -123,7 +123,8 @@ test("what is too much for one consistency point is refused, not half done", asy
         }
       }), VolcastError);
     assertEquals(error.kind, "full");
-    assert(done > 10, `${done} changes`);
+    // Inodes that share a block are one block, so this is more than there are blocks free.
+    assert(done > 100, `${done} changes`);
     removed ||= done;
     assertEquals(volume.poisoned, undefined);
     await volume.checkpoint();
