@@ -58,7 +58,7 @@ export class Access {
   /** Lets administrators pass. @throws {VolcastError} `denied` unless the request may change everything. */
   requireAdmin(headers: Headers): void {
     if (this.grant(headers).admin) {
-      refuseForeignPages(headers);
+      if (this.#openToAll) refuseForeignPages(headers);
       return;
     }
     throw new VolcastError(
@@ -75,12 +75,29 @@ export class Access {
   }
 }
 
-/** A page of another origin in a browser on this machine must not reach a server without tokens. */
+/**
+ * A page in a browser on this machine must not reach a server without tokens: neither one of another
+ * origin, nor one whose name was made to mean this machine.
+ */
 function refuseForeignPages(headers: Headers): void {
+  const host = headers.get("host");
+  if (host !== null && !isLoopback(host.replace(/:\d+$/, ""))) {
+    throw new VolcastError(
+      "denied",
+      `Cannot do this for the host name '${host.slice(0, 100)}' without a token`,
+      "Use 127.0.0.1 or localhost, or set VOLCAST_TOKEN at the server and at the client",
+    );
+  }
   const origin = headers.get("origin");
   if (origin === null) return;
-  if (URL.canParse(origin) && new URL(origin).host === headers.get("host")) return;
+  if (URL.canParse(origin) && new URL(origin).host === host) return;
   throw new VolcastError("denied", `Cannot do this for a page of another origin (${origin})`);
+}
+
+/** Whether an address is reachable from this machine only. */
+export function isLoopback(hostname: string): boolean {
+  return hostname === "localhost" || hostname === "::1" || hostname === "[::1]" ||
+    /^127\.\d+\.\d+\.\d+$/.test(hostname);
 }
 
 function digestOf(token: string): Uint8Array {

@@ -15,8 +15,11 @@ export interface HttpOptions {
   readonly maxLagMs?: number;
   /** Version of the program. */
   readonly version: string;
-  /** Registers what must end before the server can: answers that would never end by themselves. */
-  readonly onShutdown: (end: () => void) => void;
+  /**
+   * Registers what must end before the server can: answers that would never end by themselves.
+   * @returns A function that takes it back.
+   */
+  readonly onShutdown: (end: () => void) => () => void;
 }
 
 /** Types of hono's context here. */

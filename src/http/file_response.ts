@@ -9,6 +9,7 @@
  */
 
 import { contentType } from "@std/media-types";
+import { checksum } from "../format/mod.ts";
 import type { FileInfo, View } from "../volume/mod.ts";
 import { checkPreconditions, rangeOf } from "./ranges.ts";
 
@@ -17,9 +18,12 @@ const CHUNK_BYTES = 256 * 1024;
 /** Up to this size a file is read whole, without a stream. */
 const SMALL_BYTES = 64 * 1024;
 
-/** The strong entity tag of a file, with quotes. */
-export function fileEtag(volumeId: string, info: FileInfo): string {
-  const parts = [info.ino, info.generation, info.version, info.size];
+/**
+ * The strong entity tag of a file, with quotes. The checksum of its pointers is in it, so that histories
+ * that went apart (an origin restored from a backup) do not give one tag to two contents.
+ */
+export function fileEtag(volumeId: string, info: FileInfo, slots: Uint8Array): string {
+  const parts = [info.ino, info.generation, info.version, info.size, checksum(slots)];
   return `"${volumeId.slice(0, 8)}-${parts.map((part) => part.toString(36)).join("-")}"`;
 }
 
@@ -31,7 +35,7 @@ export function fileResponse(
 ): Response {
   const { info } = file;
   const lastModified = Number(info.mtime / 1_000_000n);
-  const etag = fileEtag(file.volumeId, info);
+  const etag = fileEtag(file.volumeId, info, view.fs.open(info.ino).inode.slots);
   const headers = new Headers(file.headers);
   headers.set("etag", etag);
   headers.set("last-modified", new Date(lastModified).toUTCString());
@@ -45,7 +49,7 @@ export function fileResponse(
   const precondition = checkPreconditions(request.headers, { etag, lastModified });
   if (precondition !== 200) return done(precondition);
   headers.set("content-type", typeOf(file.name));
-  const range = rangeOf(request.headers, info.size, { etag, lastModified });
+  const range = rangeOf(request, info.size, { etag, lastModified });
   if (range === "unsatisfiable") {
     headers.set("content-range", `bytes */${info.size}`);
     return done(416);

@@ -40,14 +40,16 @@ export function imageResponse(
   const etag = `"${image.etag}${encoding === undefined ? "" : `-${encoding}`}"`;
   headers.set("etag", etag);
   const status = checkPreconditions(request.headers, { etag });
+  if (status === 412) headers.set("cache-control", "no-store");
   if (status !== 200) return new Response(null, { status, headers });
   if (encoding !== undefined) return encoded(image, encoding, headers);
 
-  const range = rangeOf(request.headers, image.byteCount, { etag });
+  const range = rangeOf(request, image.byteCount, { etag });
   if (range === "unsatisfiable") {
     // Empty on purpose: a resuming client would append a body to its file.
     headers.set("content-range", `bytes */${image.byteCount}`);
     headers.set("content-length", "0");
+    headers.set("cache-control", "no-store");
     return new Response(null, { status: 416, headers });
   }
   const { start, end } = range === "whole" ? { start: 0, end: image.byteCount } : range;

@@ -6,7 +6,7 @@
 
 import { messageOf, VolcastError } from "../core/mod.ts";
 import type { Node } from "../replication/mod.ts";
-import { Access, type Tokens } from "./access.ts";
+import { Access, isLoopback, type Tokens } from "./access.ts";
 import { createApp } from "./app.ts";
 import { serveContent } from "./www.ts";
 
@@ -34,7 +34,7 @@ export interface RunningServer {
   /** Where it listens: `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly wwwUrl?: string;
-  /** Stops listening, lets answers under way end for a while, then cuts them. */
+  /** Stops listening and lets answers under way end, for a while. */
   stop(): Promise<void>;
 }
 
@@ -44,13 +44,15 @@ export function startServer(node: Node, options: ServerOptions): RunningServer {
   const app = createApp(node, {
     access: new Access({ tokens: options.tokens, loopback: isLoopback(options.listen.hostname) }),
     version: options.version,
-    onShutdown: (end) => void endings.add(end),
+    onShutdown: (end) => {
+      endings.add(end);
+      return () => void endings.delete(end);
+    },
     ...(options.maxLagMs === undefined ? {} : { maxLagMs: options.maxLagMs }),
   }, options.log);
-  const cut = new AbortController();
   const servers: Deno.HttpServer<Deno.NetAddr>[] = [];
   const listen = (at: Listen, handler: (request: Request) => Response | Promise<Response>) => {
-    const server = bind(at, handler, cut.signal, options.log);
+    const server = bind(at, handler, options.log);
     servers.push(server);
     return urlOf(server.addr);
   };
@@ -63,30 +65,27 @@ export function startServer(node: Node, options: ServerOptions): RunningServer {
     ...(wwwUrl === undefined ? {} : { wwwUrl }),
     async stop(): Promise<void> {
       for (const end of endings) end();
-      const timer = setTimeout(() => cut.abort(), options.graceMs ?? 10_000);
-      await Promise.all(servers.map((server) => server.shutdown()));
+      // Aborting what is left makes the runtime throw where nobody can catch it; whoever called this
+      // closes the volume, which ends every answer that still reads, and then the process.
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const grace = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, options.graceMs ?? 10_000);
+      });
+      await Promise.race([Promise.all(servers.map((server) => server.shutdown())), grace]);
       clearTimeout(timer);
     },
   };
 }
 
-/** Whether an address is reachable from this machine only. */
-export function isLoopback(hostname: string): boolean {
-  return hostname === "localhost" || hostname === "::1" || hostname === "[::1]" ||
-    /^127\.\d+\.\d+\.\d+$/.test(hostname);
-}
-
 function bind(
   { hostname, port }: Listen,
   handler: (request: Request) => Response | Promise<Response>,
-  signal: AbortSignal,
   log: (text: string) => void,
 ): Deno.HttpServer<Deno.NetAddr> {
   try {
     return Deno.serve({
       hostname,
       port,
-      signal,
       onListen: () => {},
       onError: (error) => {
         log(`Cannot answer a request: ${messageOf(error)}`);

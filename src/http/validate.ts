@@ -21,7 +21,8 @@ export const REF = z.string().min(1).max(255).regex(
 );
 
 /** Name of a site. */
-export const SITE = z.string().min(1).max(255).regex(LABEL_PATTERN, "it is not the name of a site");
+export const SITE = z.string().min(1).max(255).regex(LABEL_PATTERN, "it is not the name of a site")
+  .refine((name) => name !== "__proto__", "this name cannot be used");
 
 /** An expression of snapshots. */
 export const SELECT = z.string().min(1).max(4096);

@@ -32,7 +32,7 @@ import {
   sealFrame,
   type StreamHeader,
 } from "../format/mod.ts";
-import { type Volume } from "../volume/mod.ts";
+import type { Leased, Volume } from "../volume/mod.ts";
 import { ByteReader, CutError } from "./byte_reader.ts";
 import { framesOffset } from "./image.ts";
 import { framesOfPage } from "./plan.ts";
@@ -178,16 +178,19 @@ class Transfer {
         "Take a full image instead",
       );
     }
-    const gone = volume.snapshots().filter((snapshot) =>
-      snapshot.id !== volume.current.id && intersects(plane, volume.plane(snapshot))
-    );
-    if (gone.length === 0) return;
+    const isInTheWay = (snapshot: Leased) =>
+      snapshot.id !== volume.current.id && intersects(plane, volume.plane(snapshot));
+    const gone = volume.snapshots().filter(isInTheWay);
     const ids = new Set(gone.map((snapshot) => snapshot.id));
-    await volume.updateLocal((state) => {
-      state.held = state.held.filter((id) => !ids.has(id));
-    });
-    await volume.leases.clear(ids, this.#options.drainMs ?? 10_000);
-    this.#dropped = gone.map((snapshot) => snapshot.name);
+    if (gone.length > 0) {
+      await volume.updateLocal((state) => {
+        state.held = state.held.filter((id) => !ids.has(id));
+      });
+      this.#dropped = gone.map((snapshot) => snapshot.name);
+    }
+    // Somebody may still read a snapshot that no list has any more.
+    for (const leased of volume.leases.leased()) if (isInTheWay(leased)) ids.add(leased.id);
+    if (ids.size > 0) await volume.leases.clear(ids, this.#options.drainMs ?? 10_000);
   }
 
   async #receiveFrames({ header, plane, indexCrc }: StreamIndex): Promise<void> {

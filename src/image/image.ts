@@ -128,7 +128,7 @@ export class Image {
     const to = options.to ?? this.byteCount;
     assert(from >= 0 && from <= to && to <= this.byteCount, `range ${from}-${to}`);
     const leases = [this.top, ...(this.base === undefined ? [] : [this.base])]
-      .map((snapshot) => this.#volume.leases.take(snapshot.id, this.#volume.superblock.cp));
+      .map((snapshot) => this.#volume.leases.take(snapshot, this.#volume.superblock.cp));
     const chunks = this.#chunks(from);
     let position = from;
     let ended = false;

@@ -56,6 +56,10 @@ async function pullOnce(
 ): Promise<void> {
   try {
     const result = await puller.pull(signal);
+    if (result.unconfirmed !== node.unconfirmed && result.unconfirmed !== undefined) {
+      options.log(`The parent does not know where this node stands: ${result.unconfirmed}`);
+    }
+    node.unconfirmed = result.unconfirmed;
     if (result.kind === "current") return;
     options.log(describe(result));
     node.events.emit({ type: "pull", result: result.kind, message: describe(result) });

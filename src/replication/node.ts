@@ -33,6 +33,8 @@ export class Node {
   /** Nodes above, nearest first, as the parent told. */
   chain: readonly string[] = [];
   upstream: Upstream | undefined;
+  /** Why the parent does not know where this node stands, `undefined` when it does. */
+  unconfirmed: string | undefined;
   /** Bytes of a transfer under way. */
   transfer: { readonly top: string; readonly done: number; readonly total: number } | undefined;
   #volume: Volume | undefined;
@@ -97,6 +99,11 @@ export class Node {
     volume.resolve(position.snapshot);
     // Needs that nobody here can serve any more would keep nothing.
     const needs = position.needs.filter((id) => volume.find(id) !== undefined);
+    const known = Object.hasOwn(volume.local.sites, site) ? volume.local.sites[site] : undefined;
+    // Sites repeat themselves; what is known already costs no write.
+    const same = known?.snapshot === position.snapshot &&
+      known.needs.length === needs.length && known.needs.every((id, i) => id === needs[i]);
+    if (same) return known;
     const state = { snapshot: position.snapshot, needs, confirmedAt: Date.now() };
     await volume.updateLocal((local) => {
       local.sites[site] = state;
@@ -106,7 +113,7 @@ export class Node {
 
   /** Forgets a site: nothing is kept for it any more. @throws {VolcastError} `not-found`. */
   async forget(site: string): Promise<void> {
-    if (this.volume.local.sites[site] === undefined) {
+    if (!Object.hasOwn(this.volume.local.sites, site)) {
       throw new VolcastError("not-found", `Cannot forget the site '${site}': it is not known here`);
     }
     await this.volume.updateLocal((local) => {

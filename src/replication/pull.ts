@@ -38,16 +38,20 @@ export interface PullOptions {
 
 /** What a pull did. */
 export type PullResult =
-  | { readonly kind: "current"; readonly snapshot: string; readonly name: string }
-  | ({ readonly kind: "full" | "increment"; readonly parent: string } & Applied);
+  & {
+    /** Why the parent does not know where this node stands now; absent when it does. */
+    readonly unconfirmed?: string;
+  }
+  & (
+    | { readonly kind: "current"; readonly snapshot: string; readonly name: string }
+    | ({ readonly kind: "full" | "increment"; readonly parent: string } & Applied)
+  );
 
 /** See the module. One pull at a time: callers that come while one runs get its result. */
 export class Puller {
   readonly #node: Node;
   readonly #options: PullOptions;
   #running: Promise<PullResult> | undefined;
-  /** Parent and snapshot of the last confirmation that arrived. */
-  #confirmed = "";
   /** The parent whose image was found wrong last: asked after all others. */
   #suspect: Peer | undefined;
 
@@ -71,19 +75,23 @@ export class Puller {
       const { peer, plan } = await this.#ask(signal);
       const current = node.volumeIfAny?.current;
       if (current?.id === plan.top) {
-        await this.#confirm(peer, signal);
-        return { kind: "current", snapshot: current.id, name: current.name };
+        return {
+          kind: "current",
+          snapshot: current.id,
+          name: current.name,
+          ...await this.#confirm(peer, signal),
+        };
       }
       const applied = await this.#take(peer, plan, signal).catch((error) => {
         if (error instanceof VolcastError && error.kind === "damaged") this.#suspect = peer;
         throw error;
       });
       node.announceMaster();
-      await this.#confirm(peer, signal);
       return {
         kind: plan.base === undefined ? "full" : "increment",
         parent: peer.name,
         ...applied,
+        ...await this.#confirm(peer, signal),
       };
     } catch (error) {
       const parent = node.upstream?.parent ?? this.#options.parents[0].name;
@@ -104,6 +112,10 @@ export class Puller {
         const since = current === undefined ? {} : { since: current.id };
         const plan = await peer.plan({ ...since, site: node.name }, signal);
         if (plan.chain.includes(node.name)) throw loop(node.name, peer, plan);
+        const volumeId = node.volumeIfAny?.volumeId;
+        if (volumeId !== undefined && volumeId !== plan.volumeId) {
+          throw otherVolume(peer, plan.volumeId, volumeId);
+        }
         const behind = current !== undefined && plan.base === undefined &&
           plan.top !== current.id && cpOf(plan.top) < current.cp;
         if (behind) throw isBehind(peer, plan, current.name);
@@ -211,17 +223,17 @@ export class Puller {
     };
   }
 
-  /** Tells the parent; a failure is not one of the pull, the next pull tells again. */
-  async #confirm(peer: Peer, signal?: AbortSignal): Promise<void> {
+  /**
+   * Tells the parent where this node stands, each time: the parent may have forgotten. A failure is not
+   * one of the pull, but it is told, since the parent keeps nothing for a node that it does not know.
+   */
+  async #confirm(peer: Peer, signal?: AbortSignal): Promise<{ unconfirmed?: string }> {
     const node = this.#node;
-    const position = node.position();
-    const mark = JSON.stringify([peer.name, position]);
-    if (mark === this.#confirmed) return;
     try {
-      await peer.confirm(node.name, position, signal);
-      this.#confirmed = mark;
+      await peer.confirm(node.name, node.position(), signal);
+      return {};
     } catch (error) {
-      node.events.emit({ type: "pull", result: "unconfirmed", message: messageOf(error) });
+      return { unconfirmed: messageOf(error) };
     }
   }
 }
@@ -271,6 +283,14 @@ function loop(name: string, peer: Peer, plan: PeerPlan): VolcastError {
       plan.chain.join(" <- ")
     }) contains this node, '${name}'`,
     "Give each node a name of its own (--site) and a parent that is not below it",
+  );
+}
+
+function otherVolume(peer: Peer, theirs: string, ours: string): VolcastError {
+  return new VolcastError(
+    "diverged",
+    `Cannot pull from ${peer.name}: it has volume ${theirs}, this is a replica of ${ours}`,
+    "Check the parent's URL. To follow it nevertheless, begin with another path",
   );
 }
 

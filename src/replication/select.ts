@@ -42,7 +42,8 @@ export function selectImage(volume: Volume, request: ReplicationRequest): Select
   const { since, site } = request;
   if (since === undefined) return { top };
   if (site !== undefined && since === MASTER) {
-    const position = volume.local.sites[site]?.snapshot;
+    const { sites } = volume.local;
+    const position = Object.hasOwn(sites, site) ? sites[site].snapshot : undefined;
     if (position === undefined) return { top, fullBecause: "new-site" };
     const base = volume.find(position);
     return base === undefined ? { top, fullBecause: "unknown-base" } : { top, base };

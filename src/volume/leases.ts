@@ -7,6 +7,7 @@
  */
 
 import { VolcastError } from "../core/mod.ts";
+import type { Pointer } from "../format/mod.ts";
 
 /** A reader's hold on a root. */
 export interface Lease {
@@ -20,9 +21,22 @@ export interface Lease {
   release(): void;
 }
 
+/** What a lease holds: a snapshot, which may have left the list of snapshots since. */
+export interface Leased {
+  readonly id: string;
+  readonly name: string;
+  readonly root: Pointer;
+}
+
+interface Hold {
+  readonly leased: Leased;
+  readonly cp: number;
+  ended: boolean;
+}
+
 /** All leases of a volume. */
 export class Leases {
-  readonly #active = new Set<{ snapshot: string; cp: number; ended: boolean }>();
+  readonly #active = new Set<Hold>();
   readonly #released: () => void;
   #waiters: (() => void)[] = [];
 
@@ -37,17 +51,17 @@ export class Leases {
   }
 
   /** Takes a lease. */
-  take(snapshot: string, cp: number): Lease {
-    const state = { snapshot, cp, ended: false };
+  take(leased: Leased, cp: number): Lease {
+    const state: Hold = { leased, cp, ended: false };
     this.#active.add(state);
     return {
-      snapshot,
+      snapshot: leased.id,
       cp,
       check(): void {
         if (!state.ended) return;
         throw new VolcastError(
           "busy",
-          `Cannot go on reading snapshot ${snapshot}: its blocks were needed and its readers were ended`,
+          `Cannot go on reading snapshot ${leased.id}: its blocks were needed and its readers were ended`,
           "Begin again; the current snapshot is there",
         );
       },
@@ -62,16 +76,17 @@ export class Leases {
     return oldest;
   }
 
-  /** Whether anybody reads this snapshot. */
-  isLeased(snapshot: string): boolean {
-    for (const lease of this.#active) if (lease.snapshot === snapshot) return true;
-    return false;
+  /** Everything that is being read, listed or not, each once. */
+  leased(): Leased[] {
+    const byId = new Map<string, Leased>();
+    for (const { leased } of this.#active) byId.set(leased.id, leased);
+    return [...byId.values()];
   }
 
   /** Waits until nobody reads `snapshots`, for at most `limitMs`, then ends those who still do. */
   async clear(snapshots: ReadonlySet<string>, limitMs: number): Promise<void> {
     const deadline = Date.now() + limitMs;
-    const busy = () => [...this.#active].filter((lease) => snapshots.has(lease.snapshot));
+    const busy = () => [...this.#active].filter((lease) => snapshots.has(lease.leased.id));
     while (busy().length > 0) {
       const left = deadline - Date.now();
       if (left <= 0) {
@@ -98,7 +113,7 @@ export class Leases {
     }
   }
 
-  #drop(lease: { snapshot: string; cp: number; ended: boolean }): void {
+  #drop(lease: Hold): void {
     if (!this.#active.delete(lease)) return;
     this.#released();
     const waiters = this.#waiters;

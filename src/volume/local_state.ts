@@ -60,8 +60,6 @@ const LOCAL_STATE = z.object({
   sites: z.record(z.string(), SITE_STATE).default({}),
   /** An image that is coming in. */
   transfer: TRANSFER.optional(),
-  /** A file is being filled by a full image: its root is not complete. */
-  incomplete: z.boolean().default(false),
 });
 /** Everything in the local zone. */
 export type LocalState = z.infer<typeof LOCAL_STATE>;
@@ -71,7 +69,7 @@ const OWNER = z.object({ pid: z.number().int(), url: z.string().optional() });
 export type Owner = z.infer<typeof OWNER>;
 
 /** The state of a volume that was just made. */
-export const EMPTY_LOCAL_STATE: LocalState = { held: [], sites: {}, incomplete: false };
+export const EMPTY_LOCAL_STATE: LocalState = { held: [], sites: {} };
 
 /** Reads and writes the local zone. */
 export class LocalZone {
@@ -100,7 +98,13 @@ export class LocalZone {
     return parsed.data;
   }
 
-  /** Writes a state into the older slot and makes it durable. @throws {VolcastError} `full`. */
+  /** Looks whether a state has room. @throws {VolcastError} `full`, before anything is written. */
+  check(state: LocalState): void {
+    const byteCount = new TextEncoder().encode(JSON.stringify(state)).length;
+    checkRoom(LOCAL_SLOT_LAYOUT.size + byteCount, this.#zone.localSlots[0]);
+  }
+
+  /** Writes a state into the older slot and makes it durable. It was checked before. */
   async write(state: LocalState): Promise<void> {
     const sequence = this.#sequence + 1;
     writeJson(this.#store, this.#zone.localSlots[sequence % 2], sequence, JSON.stringify(state));
@@ -142,13 +146,7 @@ function readJson(
 function writeJson(store: BlockStore, extent: Extent, sequence: number, text: string): void {
   const json = new TextEncoder().encode(text);
   const total = LOCAL_SLOT_LAYOUT.size + json.length;
-  if (total > byteSize(extent)) {
-    throw new VolcastError(
-      "full",
-      `Cannot write the local zone: ${total} bytes of state, the limit is ${byteSize(extent)}`,
-      "Remove sites that are gone, or make a larger volume",
-    );
-  }
+  checkRoom(total, extent);
   const bytes = new Uint8Array(divCeil(total, BLOCK_SIZE) * BLOCK_SIZE);
   LOCAL_SLOT_LAYOUT.write(
     { magic: MAGIC, length: json.length, sequence, crc: checksum(json) },
@@ -156,4 +154,13 @@ function writeJson(store: BlockStore, extent: Extent, sequence: number, text: st
   );
   bytes.set(json, LOCAL_SLOT_LAYOUT.size);
   store.write(extent.start, bytes);
+}
+
+function checkRoom(byteCount: number, extent: Extent): void {
+  if (byteCount <= byteSize(extent)) return;
+  throw new VolcastError(
+    "full",
+    `Cannot write the local zone: ${byteCount} bytes of state, the limit is ${byteSize(extent)}`,
+    "Forget sites that are gone (DELETE /sites/NAME), or make a larger volume",
+  );
 }

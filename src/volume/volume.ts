@@ -301,7 +301,7 @@ export class Volume {
   /** Holds a file system for reading. @param ref As in {@linkcode resolve}. */
   view(ref: string = ACTIVE): View {
     const snapshot = this.resolve(ref);
-    const lease: Lease = this.leases.take(snapshot.id, this.superblock.cp);
+    const lease: Lease = this.leases.take(snapshot, this.superblock.cp);
     const fs = this.fileSystem(snapshot);
     return {
       snapshot,
@@ -353,12 +353,13 @@ export class Volume {
   }
 
   /** Changes this node's own state and makes it durable; callers that come together share one write. */
-  updateLocal(change: (state: LocalState) => void): Promise<void> {
+  async updateLocal(change: (state: LocalState) => void): Promise<void> {
     const next = structuredClone(this.#local);
     change(next);
+    this.#localZone.check(next);
     this.#local = next;
     this.#listed = undefined;
-    return this.#localMutex.run(async () => {
+    await this.#localMutex.run(async () => {
       // Somebody before in the queue has written this change already, with a later one.
       if (this.#writtenLocal === this.#local) return;
       const state = this.#local;

@@ -137,8 +137,8 @@ export class Writer {
   /** Deletes a snapshot. @throws {VolcastError} `held`, naming the pointer or the site that needs it. */
   async deleteSnapshot(id: string): Promise<void> {
     const { volume } = this.#parts;
+    const snapshot = this.#listed(id);
     const pointing = volume.pointers().filter((pointer) => pointer.snapshot === id);
-    const snapshot = volume.resolve(id);
     if (pointing.length > 0) {
       throw new VolcastError(
         "held",
@@ -163,8 +163,20 @@ export class Writer {
   /** Moves (or makes) a pointer, durable when this returns. */
   async setPointer(name: string, id: string): Promise<void> {
     this.#checkPointerName(name, this.#snapshots());
+    this.#listed(id);
     this.#movePointers([name], id);
     await this.#parts.commit();
+  }
+
+  /** A snapshot of the table: the active file system is none, and nothing keeps its blocks. */
+  #listed(id: string): Snapshot {
+    const found = this.#parts.volume.snapshots().find((snapshot) => snapshot.id === id);
+    if (found !== undefined) return found;
+    throw new VolcastError(
+      "not-found",
+      `Cannot find the snapshot ${id}: it is not in the list of snapshots`,
+      "Take a snapshot first: volcast snapshot create",
+    );
   }
 
   #snapshots(): SnapshotRecord[] {

@@ -13,6 +13,14 @@ Deno.test("changing something needs the token, unless there is none and the serv
   assertEquals((await open.get("/snapshots", snapshot("a"))).status, 201);
   const foreign = await open.get("/snapshots", snapshot("b", { origin: "https://evil.example" }));
   assertEquals(foreign.status, 403);
+  // A name that was made to mean this machine: the page's origin and the host agree then.
+  const rebound = await open.get(
+    "/snapshots",
+    snapshot("b", { host: "evil.example:80", origin: "http://evil.example:80" }),
+  );
+  assertEquals(rebound.status, 403);
+  const local = { host: "127.0.0.1:8080", origin: "http://127.0.0.1:8080" };
+  assertEquals((await open.get("/snapshots", snapshot("b", local))).status, 201);
 
   await using closed = await makeNode({ loopback: false });
   const refused = await closed.get("/snapshots", snapshot("a"));

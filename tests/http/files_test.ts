@@ -26,10 +26,20 @@ Deno.test("files answers ranges and conditions", async () => {
   assertEquals((await ask({ "if-none-match": `"x", W/${etag}` })).status, 304);
   assertEquals((await ask({ "if-none-match": "*" })).status, 304);
   assertEquals((await ask({ "if-modified-since": modified })).status, 304);
+  const earlier = await ask({ "if-unmodified-since": "Thu, 01 Jan 1970 00:00:00 GMT" });
+  assertEquals(earlier.status, 412);
+  // A date that is later than the file's is that of another release.
+  const later = await ask({ "if-modified-since": new Date(Date.now() + 1e6).toUTCString() });
+  assertEquals(later.status, 200);
+  await later.body?.cancel();
   const both = await ask({ "if-none-match": '"x"', "if-modified-since": modified });
   assertEquals(both.status, 200);
   await both.body?.cancel();
-  const head = await origin.get("/files/big.bin", { method: "HEAD" });
+  const head = await origin.get("/files/big.bin", {
+    method: "HEAD",
+    headers: { range: "bytes=0-9" },
+  });
+  assertEquals(head.status, 200);
   assertEquals(head.headers.get("content-length"), String(big.length));
   assertEquals(head.headers.get("etag"), etag);
   assertEquals(origin.volume.leases.size, 0);

@@ -32,7 +32,7 @@ export async function makeNode(
   const app = createApp(node, {
     access: new Access({ tokens: options.tokens ?? {}, loopback: options.loopback ?? true }),
     version: "test",
-    onShutdown: () => {},
+    onShutdown: () => () => {},
   }, (text) => log.push(text));
   return {
     node,

@@ -126,6 +126,7 @@ Deno.test("images answer ranges and conditions as a resuming client needs them",
 
   const done = await ask({ range: `bytes=${bytes.length}-` });
   assertEquals(done.status, 416);
+  assertEquals(done.headers.get("cache-control"), "no-store");
   assertEquals(done.headers.get("content-range"), `bytes */${bytes.length}`);
   assertEquals((await done.arrayBuffer()).byteLength, 0);
 
@@ -185,4 +186,43 @@ Deno.test("a snapshot that a site stands on, or that a pointer names, is not del
   assertEquals((await origin.get("/sites/paris", { method: "DELETE" })).status, 204);
   assertEquals((await origin.get("/sites/paris", { method: "DELETE" })).status, 404);
   assertEquals((await origin.get("/snapshots/june3", { method: "DELETE" })).status, 204);
+});
+
+Deno.test("the active file system is no snapshot: no pointer names it, and it is not deleted", async () => {
+  await using origin = await makeNode();
+  const june3 = await origin.publish("june3", { a: "one" });
+  for (const ref of ["active", origin.volume.current.id]) {
+    const put = await origin.get("/pointers/master", {
+      method: "PUT",
+      body: JSON.stringify({ snapshot: ref }),
+    });
+    assertEquals(put.status, 404, ref);
+    await put.body?.cancel();
+    const gone = await origin.get(`/snapshots/${ref}`, { method: "DELETE" });
+    assertEquals(gone.status, 404, ref);
+    await gone.body?.cancel();
+  }
+  assertEquals(origin.volume.find("master")?.id, june3);
+});
+
+Deno.test("a local zone that is full refuses one more site and goes on", async () => {
+  await using origin = await makeNode();
+  const june3 = await origin.publish("june3", { a: "one" });
+  const put = (name: string) =>
+    origin.get(`/sites/${name}`, { method: "PUT", body: JSON.stringify({ snapshot: june3 }) });
+  let status = 200;
+  let count = 0;
+  while (status === 200 && count < 1000) {
+    const response = await put(`${"s".repeat(200)}${count++}`);
+    status = response.status;
+    await response.body?.cancel();
+  }
+  assertEquals(status, 507);
+  assertEquals(origin.volume.poisoned, undefined);
+  assertEquals((await origin.get(`/sites/${"s".repeat(200)}0`, { method: "DELETE" })).status, 204);
+  assertEquals((await put(`${"s".repeat(200)}x`)).status, 200);
+  for (const name of ["constructor", "toString"]) {
+    assertEquals((await origin.get(`/sites/${name}`, { method: "DELETE" })).status, 404);
+  }
+  assertEquals((await put("__proto__")).status, 400);
 });

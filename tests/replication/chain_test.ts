@@ -301,3 +301,39 @@ Deno.test("Puller serves the old file until a full image is complete, and repeat
   assertEquals((await puller.pull()).kind, "current");
   assertEquals(origin.volume.local.sites.paris.snapshot, paris.volume.current.id);
 });
+
+Deno.test("Puller refuses a parent of another volume, and says when it is not known there", async () => {
+  await using world = new World();
+  const origin = await world.origin();
+  await publish(origin, "r1");
+  const paris = world.site("paris");
+  const peer = new LocalPeer(origin);
+  const puller = new Puller(paris, { ...quick, parents: [peer] });
+  await puller.pull();
+  await origin.forget("paris");
+  // The parent forgot: it is told again although there is nothing new.
+  assertEquals((await puller.pull()).unconfirmed, undefined);
+  assertEquals(origin.volume.local.sites.paris.snapshot, paris.volume.current.id);
+  await publish(origin, "r2");
+  peer.loseConfirmations = true;
+  const result = await puller.pull();
+  assertEquals(result.kind, "increment");
+  assertStringIncludes(result.unconfirmed ?? "", "lost");
+
+  const path = `${world.directory}/other.vol`;
+  const other = new Node({ name: "other", path, volume: await createVolumeFile(path, 2 ** 25) });
+  world.nodes.push(other);
+  // Its consistency points have other numbers than those of the snapshots here.
+  await other.volume.exclusive(async (writer) => {
+    writer.fs.create(INO.root, "odd", { type: "file" });
+    await writer.checkpoint();
+  });
+  for (const name of ["x1", "x2", "x3", "x4", "x5"]) await publish(other, name);
+  const error = await assertRejects(
+    () => new Puller(paris, { ...quick, parents: [new LocalPeer(other)] }).pull(),
+    VolcastError,
+    "this is a replica of",
+  );
+  assertEquals(error.kind, "diverged");
+  assertEquals(read(paris.volume), "r2");
+});

@@ -1,11 +1,15 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
-import { Leases, type View, Volume } from "../../src/volume/mod.ts";
+import { type Leased, Leases, type View, Volume } from "../../src/volume/mod.ts";
 import { describe } from "../helpers/describe.ts";
 import { assertClean, History, tickingClock } from "../helpers/history.ts";
 import { forSeeds, Random, seeds } from "../helpers/random.ts";
 import { test } from "../helpers/strict.ts";
+
+function leased(id: string): Leased {
+  return { id, name: id, root: { vbn: 0, crc: 0 } };
+}
 
 test("a view shows the same for as long as it is held, whatever is written", async () => {
   await forSeeds(seeds(1, 8), async (random) => {
@@ -98,15 +102,15 @@ test("Leases.endAll ends every view with busy, and release stays harmless", asyn
 
 test("Leases.clear ends those that read what must go, and only those", async () => {
   const leases = new Leases(() => {});
-  const going = leases.take("1-00000000", 1);
-  const staying = leases.take("2-00000000", 2);
+  const going = leases.take(leased("1-00000000"), 1);
+  const staying = leases.take(leased("2-00000000"), 2);
   assertEquals(leases.oldest, 1);
   await leases.clear(new Set(["1-00000000"]), 0);
   assertThrows(() => going.check(), VolcastError);
   staying.check();
   assertEquals([leases.size, leases.oldest], [1, 2]);
-  assertEquals(leases.isLeased("1-00000000"), false);
-  assertEquals(leases.isLeased("2-00000000"), true);
+  assertEquals(leases.leased().some(({ id }) => id === "1-00000000"), false);
+  assertEquals(leases.leased().some(({ id }) => id === "2-00000000"), true);
   staying.release();
   assertEquals(leases.oldest, Infinity);
 });
@@ -114,8 +118,8 @@ test("Leases.clear ends those that read what must go, and only those", async () 
 test("Leases.clear waits for a release, and not longer", async () => {
   let released = 0;
   const leases = new Leases(() => released++);
-  const lease = leases.take("1-00000000", 1);
-  const other = leases.take("2-00000000", 1);
+  const lease = leases.take(leased("1-00000000"), 1);
+  const other = leases.take(leased("2-00000000"), 1);
   const started = performance.now();
   const cleared = leases.clear(new Set(["1-00000000"]), 60_000);
   other.release();
@@ -128,7 +132,7 @@ test("Leases.clear waits for a release, and not longer", async () => {
 
 test("Leases.clear ends a reader after the time it was given", async () => {
   const leases = new Leases(() => {});
-  const lease = leases.take("1-00000000", 1);
+  const lease = leases.take(leased("1-00000000"), 1);
   await leases.clear(new Set(["1-00000000"]), 20);
   assertThrows(() => lease.check(), VolcastError);
 });

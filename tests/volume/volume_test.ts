@@ -395,12 +395,11 @@ test("local state survives, is never replicated and is refused when it is too la
     })
   ));
   assertEquals(Object.keys(volume.local.sites), ["site1", "site2", "site3"]);
-  assertThrows(
-    () => {
-      void volume.updateLocal(() => {
+  await assertRejects(
+    () =>
+      volume.updateLocal(() => {
         throw new Error("no");
-      });
-    },
+      }),
     Error,
     "no",
   );

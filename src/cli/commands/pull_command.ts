@@ -67,6 +67,9 @@ nothing new, the exit code is 3.`,
       progress.end();
       if (options.json) terminal.printJson(result);
       else terminal.print(describe(result));
+      if (result.unconfirmed !== undefined) {
+        terminal.note(`The parent does not know where this node stands: ${result.unconfirmed}`);
+      }
       return result.kind === "current" ? EXIT_CODES.nothing : EXIT_CODES.done;
     } finally {
       unsubscribe();

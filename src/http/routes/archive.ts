@@ -29,12 +29,13 @@ export const archiveRoutes = new Hono<Env>();
 archiveRoutes.get("/archive", (c) => {
   const query = readQuery(c, z.strictObject({ at: REF.optional(), path: PATH.default("") }));
   const { volume } = c.get("node");
-  if (c.req.raw.method === "HEAD") {
-    return c.body(null, 200, { "content-type": "application/x-tar" });
-  }
   const view = volume.view(query.at ?? (volume.find(MASTER) === undefined ? "active" : MASTER));
   try {
     view.fs.resolve(query.path);
+    if (c.req.raw.method === "HEAD") {
+      view.release();
+      return c.body(null, 200, { "content-type": "application/x-tar" });
+    }
     const tar = tarFromEntries(treeEntries(view.fs, query.path));
     return c.body(releasing(tar, () => view.release()), 200, {
       "content-type": "application/x-tar",
@@ -48,21 +49,29 @@ archiveRoutes.get("/archive", (c) => {
 
 archiveRoutes.get("/tree", (c) => {
   const query = readQuery(c, z.strictObject({ at: REF.default("active") }));
-  if (c.req.raw.method === "HEAD") return c.body(null);
   const view = c.get("node").volume.view(query.at);
+  if (c.req.raw.method === "HEAD") {
+    view.release();
+    return c.body(null);
+  }
   const encoder = new TextEncoder();
   const lines = treeLines(view.fs);
   const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
     pull(controller): void {
-      let text = "";
-      while (text.length < 64 * 1024) {
-        const next = lines.next();
-        if (next.done) break;
-        text += next.value;
+      try {
+        let text = "";
+        while (text.length < 64 * 1024) {
+          const next = lines.next();
+          if (next.done) break;
+          text += next.value;
+        }
+        if (text !== "") return controller.enqueue(encoder.encode(text));
+        view.release();
+        controller.close();
+      } catch (error) {
+        view.release();
+        controller.error(error);
       }
-      if (text !== "") return controller.enqueue(encoder.encode(text));
-      view.release();
-      controller.close();
     },
     cancel: () => view.release(),
   });

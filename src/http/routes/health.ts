@@ -28,33 +28,29 @@ healthRoutes.get("/events", (c) => {
   if (c.req.raw.method === "HEAD") return c.body(null);
   const { events } = c.get("node");
   const encoder = new TextEncoder();
-  let unsubscribe = () => {};
-  let heartbeat: ReturnType<typeof setInterval> | undefined;
+  let end = () => {};
   const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
     start(controller): void {
-      c.get("options").onShutdown(() => {
-        unsubscribe();
-        clearInterval(heartbeat);
-        try {
-          controller.close();
-        } catch {
-          // The listener has gone already.
-        }
-      });
       const send = (text: string) => {
         // A listener that does not read must not fill the memory: what it misses it can ask for.
         if ((controller.desiredSize ?? 0) > -256) controller.enqueue(encoder.encode(text));
       };
       send(": volcast\n\n");
-      unsubscribe = events.subscribe((event) => {
+      const unsubscribe = events.subscribe((event) => {
         send(`event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
       });
-      heartbeat = setInterval(() => send(": still here\n\n"), 15_000);
+      const heartbeat = setInterval(() => send(": still here\n\n"), 15_000);
+      const forget = c.get("options").onShutdown(() => {
+        end();
+        controller.close();
+      });
+      end = () => {
+        unsubscribe();
+        clearInterval(heartbeat);
+        forget();
+      };
     },
-    cancel(): void {
-      unsubscribe();
-      clearInterval(heartbeat);
-    },
+    cancel: () => end(),
   });
   return c.body(body, 200, {
     "content-type": "text/event-stream",
@@ -87,6 +83,7 @@ function statusOf(c: RouteContext): Record<string, unknown> {
         ? null
         : new Date(node.upstream.seenAt).toISOString(),
     },
+    unconfirmed: node.unconfirmed ?? null,
     transfer: node.transfer ?? null,
   };
   const volume = node.volumeIfAny;
