@@ -11,6 +11,9 @@ import { type Attributes, checkFileName, type TypeName } from "../format/mod.ts"
 /** Content is handed over in pieces of this many bytes; the last one may be short. */
 export const CHUNK_BYTES: number = 2 ** 20;
 
+/** Directories within directories: what walks a tree goes as deep as the tree. A host's path ends sooner. */
+export const MAX_DEPTH = 2048;
+
 /** Content in pieces, at once or as it comes. A piece is valid until the next one is asked for. */
 export type Content = Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
@@ -89,7 +92,11 @@ export function checkEntryPath(path: string): void {
   };
   if (path.startsWith("/")) refuse("its path is absolute");
   if (!path.isWellFormed()) refuse("its name is no valid Unicode");
-  for (const name of path.split("/")) {
+  const names = path.split("/");
+  if (names.length > MAX_DEPTH) {
+    refuse(`it lies ${names.length} levels deep, the limit is ${MAX_DEPTH}`);
+  }
+  for (const name of names) {
     try {
       checkFileName(name);
     } catch (error) {

@@ -35,7 +35,7 @@ import {
 import type { Leased, Volume } from "../volume/mod.ts";
 import { ByteReader, CutError } from "./byte_reader.ts";
 import { framesOffset } from "./image.ts";
-import { framesOfPage } from "./plan.ts";
+import { countPages, FrameCursor } from "./plan.ts";
 import { readIndex, type StreamIndex } from "./stream_index.ts";
 import { checkFits, verifyReceived } from "./verify.ts";
 
@@ -194,17 +194,16 @@ class Transfer {
   }
 
   async #receiveFrames({ header, plane, indexCrc }: StreamIndex): Promise<void> {
-    const frames: Run[] = [];
-    for (const index of plane.pages()) frames.push(...framesOfPage(plane, index));
-    if (frames.length !== header.frameCount) {
+    const { frames: frameCount } = countPages(plane).totals;
+    if (frameCount !== header.frameCount) {
       throw damaged(
-        `Cannot read the image: its index makes ${frames.length} frames, its header says ${header.frameCount}`,
+        `Cannot read the image: its index makes ${frameCount} frames, its header says ${header.frameCount}`,
       );
     }
-    const crcs = new Uint32Array(frames.length);
+    const crcs = new Uint32Array(frameCount);
+    const frames = new FrameCursor(plane);
     const buffer = new Uint8Array(FRAME_LAYOUT.size + FRAME_BLOCKS * BLOCK_SIZE);
-    this.#done = await this.#readBack(header, frames, crcs, buffer);
-    let offset = framesOffset(header) + bytesOfFrames(frames, this.#done);
+    let offset = framesOffset(header) + await this.#readBack(header, frames, crcs, buffer);
     if (this.#done > 0) {
       await this.#reader?.cancel();
       this.#reader = undefined;
@@ -213,34 +212,37 @@ class Transfer {
     let recorded = offset;
     await this.#again(async () => {
       const reader = this.#reader ?? await this.#open(offset);
-      for (; this.#done < frames.length; this.#done++) {
-        const next = this.#done;
+      for (let run = frames.current; run !== undefined; run = frames.current) {
         this.#options.signal?.throwIfAborted();
-        const { start, count } = frames[next];
-        const frame = buffer.subarray(0, FRAME_LAYOUT.size + count * BLOCK_SIZE);
+        const frame = buffer.subarray(0, FRAME_LAYOUT.size + run.count * BLOCK_SIZE);
         await reader.fill(frame);
-        crcs[next] = checkFrame(frame, start, count);
-        this.#volume.writeReceived(start, frame.subarray(FRAME_LAYOUT.size));
+        crcs[this.#done] = checkFrame(frame, run.start, run.count);
+        this.#volume.writeReceived(run.start, frame.subarray(FRAME_LAYOUT.size));
         offset += frame.length;
         this.#bytes += frame.length;
+        this.#done++;
+        frames.advance();
         this.#options.progress?.(offset, header.byteCount);
         if (offset - recorded >= recordBytes) {
-          await this.#record(header, next + 1);
+          await this.#record(header, this.#done);
           recorded = offset;
         }
       }
       const end = await reader.take(END_LAYOUT.size);
-      checkEnd(end, frames.length, digestOf(header, indexCrc, crcs));
+      checkEnd(end, frameCount, digestOf(header, indexCrc, crcs));
       if (!(await reader.atEnd())) throw damaged("Cannot read the image: bytes follow its end");
       this.#bytes += end.length;
     }, () => this.#done);
     this.#options.progress?.(header.byteCount, header.byteCount);
   }
 
-  /** What an interrupted transfer of this very image left: read back, so that it is known to be there. */
+  /**
+   * What an interrupted transfer of this very image left: read back, so that it is known to be there.
+   * @returns Bytes of the frames that need not come again.
+   */
   async #readBack(
     header: StreamHeader,
-    frames: readonly Run[],
+    frames: FrameCursor,
     crcs: Uint32Array,
     buffer: Uint8Array,
   ): Promise<number> {
@@ -249,16 +251,20 @@ class Transfer {
     if (transfer === undefined || transfer.top !== idOf(header.top) || transfer.base !== base) {
       return 0;
     }
-    const count = Math.min(transfer.frames, frames.length);
-    const read = (i: number) => {
-      const frame = buffer.subarray(0, FRAME_LAYOUT.size + frames[i].count * BLOCK_SIZE);
-      this.#volume.io.store.read(frames[i].start, frame.subarray(FRAME_LAYOUT.size));
-      crcs[i] = sealFrame(frame, frames[i].start, frames[i].count);
+    let byteCount = 0;
+    const readOne = ({ start, count }: Run) => {
+      const frame = buffer.subarray(0, FRAME_LAYOUT.size + count * BLOCK_SIZE);
+      this.#volume.io.store.read(start, frame.subarray(FRAME_LAYOUT.size));
+      crcs[this.#done++] = sealFrame(frame, start, count);
+      byteCount += frame.length;
+      frames.advance();
     };
+    const limit = transfer.frames;
+    const done = () => this.#done;
     await paced((function* () {
-      for (let i = 0; i < count; i++) yield read(i);
+      while (done() < limit && frames.current !== undefined) yield readOne(frames.current);
     })());
-    return count;
+    return byteCount;
   }
 
   /**
@@ -312,12 +318,6 @@ function digestOf(header: StreamHeader, indexCrc: number, crcs: Uint32Array): Ui
     .update(encodeIndexEnd(indexCrc))
     .update(new Uint8Array(crcs.buffer))
     .digest();
-}
-
-function bytesOfFrames(frames: readonly Run[], count: number): number {
-  let bytes = 0;
-  for (let i = 0; i < count; i++) bytes += FRAME_LAYOUT.size + frames[i].count * BLOCK_SIZE;
-  return bytes;
 }
 
 function cutOff(error: CutError): VolcastError {

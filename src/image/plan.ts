@@ -91,6 +91,40 @@ export function framesOfPage(plane: Plane, index: number): Run[] {
   return frames;
 }
 
+/** The frames of a plane one after the other, a page of them in memory at a time. */
+export class FrameCursor {
+  readonly #plane: Plane;
+  readonly #pages: Iterator<number>;
+  #frames: Run[] = [];
+  #at = 0;
+
+  constructor(plane: Plane) {
+    this.#plane = plane;
+    this.#pages = plane.pages()[Symbol.iterator]();
+    this.#fill();
+  }
+
+  /** The frame at hand, `undefined` behind the last one. */
+  get current(): Run | undefined {
+    return this.#frames[this.#at];
+  }
+
+  /** Goes on to the next frame. */
+  advance(): void {
+    this.#at++;
+    this.#fill();
+  }
+
+  #fill(): void {
+    while (this.#at >= this.#frames.length) {
+      const next = this.#pages.next();
+      if (next.done) return;
+      this.#frames = framesOfPage(this.#plane, next.value);
+      this.#at = 0;
+    }
+  }
+}
+
 /**
  * The plan of an expression such as `june5 - june3`.
  *
