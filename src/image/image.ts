@@ -8,7 +8,8 @@
  * 1. What is sent is exactly `plane(top)` and not `plane(base)`.
  * 2. Position in the stream is a function of the planes; producing from an offset gives the same
  *    bytes as producing from the start and dropping what is before it.
- * 3. The leases on top and base are held as long as somebody reads.
+ * 3. A block is sent only if it has the checksum that the pointer to it says (I1).
+ * 4. The leases on top and base are held as long as somebody reads.
  *
  * @module
  */
@@ -40,6 +41,7 @@ import {
   streamLength,
 } from "../format/mod.ts";
 import type { Snapshot, Volume } from "../volume/mod.ts";
+import { Checksums } from "./checksums.ts";
 import { countPages, framesOfPage, type PageCounts } from "./plan.ts";
 
 /** About the size of the chunks a stream is made of. */
@@ -218,7 +220,8 @@ export class Image {
   }
 
   /** The frames from byte `skip` of their part on, several small ones in a chunk. */
-  *#frameChunks(skip: number): Generator<Uint8Array<ArrayBuffer>> {
+  *#frameChunks(skip: number): Generator<Uint8Array<ArrayBuffer> | undefined> {
+    const checksums = this.#newChecksums();
     let chunk = new Uint8Array(CHUNK_BYTES + FRAME_LAYOUT.size);
     let used = 0;
     let number = 0;
@@ -242,7 +245,8 @@ export class Image {
           used = 0;
         }
         const frame = chunk.subarray(used, used + length);
-        this.#readFrame(run, number++, frame);
+        yield* checksums.prepare(run.start);
+        this.#readFrame(run, number++, frame, checksums);
         if (skip > 0) {
           yield frame.slice(skip);
           skip = 0;
@@ -256,22 +260,31 @@ export class Image {
   *#readUnknown(): Generator<undefined> {
     const { known } = this.#checksums();
     if (this.#digest !== undefined || !known.includes(0)) return;
+    const checksums = this.#newChecksums();
     const buffer = new Uint8Array(FRAME_LAYOUT.size + FRAME_BLOCKS * BLOCK_SIZE);
     let number = 0;
     for (const { index } of this.#pages) {
       for (const run of framesOfPage(this.#plane, index)) {
         if (known[number] === 0) {
           const length = FRAME_LAYOUT.size + run.count * BLOCK_SIZE;
-          this.#readFrame(run, number, buffer.subarray(0, length));
+          yield* checksums.prepare(run.start);
+          this.#readFrame(run, number, buffer.subarray(0, length), checksums);
         }
         if (++number % 16 === 0) yield undefined;
       }
     }
   }
 
-  #readFrame(run: Run, number: number, frame: Uint8Array): void {
+  #newChecksums(): Checksums {
+    const { io } = this.#volume;
+    return new Checksums(io, { name: this.etag, root: this.top.root, plane: this.#plane });
+  }
+
+  #readFrame(run: Run, number: number, frame: Uint8Array, checksums: Checksums): void {
     const { crcs, known } = this.#checksums();
-    this.#volume.io.store.read(run.start, frame.subarray(FRAME_LAYOUT.size));
+    const blocks = frame.subarray(FRAME_LAYOUT.size);
+    this.#volume.io.store.read(run.start, blocks);
+    checksums.check(run.start, blocks);
     crcs[number] = sealFrame(frame, run.start, run.count);
     known[number] = 1;
   }

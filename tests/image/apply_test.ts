@@ -5,7 +5,7 @@ import { MemoryStore } from "../../src/store/mod.ts";
 import { Volume } from "../../src/volume/mod.ts";
 import { describe } from "../helpers/describe.ts";
 import { assertClean, History } from "../helpers/history.ts";
-import { parseImage } from "../helpers/parse_image.ts";
+import { forgeImage, parseImage } from "../helpers/parse_image.ts";
 import { forSeeds, Random, seeds } from "../helpers/random.ts";
 import {
   advance,
@@ -320,12 +320,18 @@ test("applyImage recovers when one parent sent a rotten block and another has it
   const { history, ids, replica, increment } = here;
   const before = stateOf(replica.volume);
   const rotten = copyOf(history.store);
-  const vbn = [...parseImage(increment).blocks.keys()][1];
+  const { header, blocks, deallocated } = parseImage(increment);
+  const vbn = [...blocks.keys()][1];
   flipBit(rotten, vbn, 1000);
-  // Frames and digest are right for what the parent has on its disk.
+  // A parent looks at what it sends.
   const parent = Volume.open(rotten);
-  const bytes = await bytesOf(imageOf(parent, ids[2], ids[0]));
+  const refused = await assertRejects(() => bytesOf(imageOf(parent, ids[2], ids[0])), VolcastError);
+  assertEquals(refused.kind, "damaged");
   parent.abandon();
+  // One that does not: frames and digest are right for what it has on its disk.
+  const block = new Uint8Array(4096);
+  rotten.read(vbn, block);
+  const bytes = forgeImage(header, new Map(blocks).set(vbn, block), deallocated);
   await assertRejects(() => applyImage(replica.volume, sourceOf(bytes), { recordBytes: 1 }));
   assertUnchanged(replica, before);
   await applyImage(replica.volume, sourceOf(increment));

@@ -1,0 +1,98 @@
+/**
+ * The checksums of an image's blocks, from the pointers to them: what is sent is checked like anything
+ * else that is read (I1), so that a block that rotted on this disk is not passed on.
+ *
+ * A table covers a window of VBNs, so that memory stays bounded whatever the image's size; for each
+ * window the metadata of the top that lies in the image is walked once. A few tables are kept, since many
+ * sites ask for one image at a time.
+ *
+ * @module
+ */
+
+import { damaged, PAGE_BITS, type Plane } from "../core/mod.ts";
+import { BLOCK_SIZE, checksum, type Pointer } from "../format/mod.ts";
+import { type BlockIo, walkSteps } from "../volume/mod.ts";
+
+/** VBNs of a window: 16 GiB of volume, a table of 16 MiB. */
+const WINDOW_BLOCKS = 2 ** 22;
+const MAX_TABLES = 4;
+
+const tables = new Map<string, Uint32Array>();
+
+/** See the module. For one stream; `name` is equal for streams of the same image. */
+export class Checksums {
+  readonly #io: BlockIo;
+  readonly #image: { name: string; root: Pointer; plane: Plane };
+  #window = -1;
+  #table: Uint32Array = new Uint32Array(0);
+
+  /** @param image.root Root of the image's top. */
+  constructor(io: BlockIo, image: { name: string; root: Pointer; plane: Plane }) {
+    this.#io = io;
+    this.#image = image;
+  }
+
+  /** Makes ready for the blocks from `vbn` to the end of its frame; yields to let others run. */
+  *prepare(vbn: number): Generator<undefined> {
+    const window = Math.floor(vbn / WINDOW_BLOCKS);
+    if (window === this.#window) return;
+    const { name, root, plane } = this.#image;
+    const key = `${name} ${window}`;
+    let table = tables.get(key);
+    if (table === undefined) {
+      const first = window * WINDOW_BLOCKS;
+      const filled = new Uint32Array(Math.min(WINDOW_BLOCKS, this.#io.store.capacity - first));
+      const isIn = membership(plane);
+      let steps = 0;
+      const walk = walkSteps(this.#io, root, (pointer) => {
+        if (!isIn(pointer.vbn)) return false;
+        const at = pointer.vbn - first;
+        if (at >= 0 && at < filled.length) filled[at] = pointer.crc;
+        return true;
+      });
+      for (const _ of walk) if (++steps % 16_384 === 0) yield undefined;
+      table = filled;
+      if (tables.size >= MAX_TABLES) tables.delete(tables.keys().next().value!);
+      tables.set(key, table);
+    }
+    this.#window = window;
+    this.#table = table;
+  }
+
+  /**
+   * Checks consecutive blocks of one frame, whose window is at hand.
+   * @throws {VolcastError} `damaged`, naming the block.
+   */
+  check(vbn: number, blocks: Uint8Array): void {
+    const first = vbn - this.#window * WINDOW_BLOCKS;
+    for (let at = 0; at < blocks.length; at += BLOCK_SIZE) {
+      const expected = this.#table[first + at / BLOCK_SIZE];
+      const found = checksum(blocks.subarray(at, at + BLOCK_SIZE));
+      if (found === expected) continue;
+      throw damaged(
+        `Cannot send VBN ${vbn + at / BLOCK_SIZE}: its checksum is ${
+          hex(found)
+        }, the pointer to it says ${hex(expected)}`,
+        "Run: volcast fsck. Sites can pull from another parent meanwhile",
+      );
+    }
+  }
+}
+
+/** Whether a block is in a plane whose pages are computed when read: neighbours share a page. */
+function membership(plane: Plane): (vbn: number) => boolean {
+  let index = -1;
+  let page: Uint32Array;
+  return (vbn) => {
+    const wanted = Math.floor(vbn / PAGE_BITS);
+    if (wanted !== index) {
+      index = wanted;
+      page = plane.page(index);
+    }
+    return (page[(vbn % PAGE_BITS) >>> 5] >>> (vbn & 31) & 1) === 1;
+  };
+}
+
+function hex(crc: number): string {
+  return crc.toString(16).padStart(8, "0");
+}
