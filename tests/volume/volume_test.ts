@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { type ErrorKind, VolcastError } from "../../src/core/mod.ts";
 import { decodeSuperblock, encodeSuperblock, INO, snapshotId } from "../../src/format/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
