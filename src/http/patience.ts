@@ -7,13 +7,30 @@
 /** Time to the first byte of an answer, and between two chunks of a stream, ms. */
 export const PATIENCE_MS = 30_000;
 
-/** The same stream, failing when nothing comes for too long. `name` is whose stream it is. */
+/**
+ * The same stream, failing when nothing comes for too long, or at once when `signal` fires: a signal that
+ * was given to `fetch` does not reach the body for sure once the answer's head is there.
+ *
+ * @param name Whose stream it is, for the message.
+ */
 export function watched(
   stream: ReadableStream<Uint8Array>,
   name: string,
+  signal?: AbortSignal,
 ): ReadableStream<Uint8Array> {
   const reader = stream.getReader();
+  let abort = () => {};
+  const end = () => signal?.removeEventListener("abort", abort);
   return new ReadableStream({
+    start(controller): void {
+      abort = () => {
+        end();
+        controller.error(signal?.reason);
+        reader.cancel(signal?.reason).catch(() => {});
+      };
+      if (signal?.aborted) abort();
+      else signal?.addEventListener("abort", abort);
+    },
     async pull(controller): Promise<void> {
       let timer: ReturnType<typeof setTimeout> | undefined;
       const silence = new Promise<never>((_, reject) => {
@@ -24,15 +41,21 @@ export function watched(
       });
       try {
         const { value, done } = await Promise.race([reader.read(), silence]);
-        if (done) controller.close();
-        else controller.enqueue(value);
+        if (signal?.aborted) return;
+        if (!done) return controller.enqueue(value);
+        end();
+        controller.close();
       } catch (error) {
+        end();
         controller.error(error);
         reader.cancel(error).catch(() => {});
       } finally {
         clearTimeout(timer);
       }
     },
-    cancel: (reason) => reader.cancel(reason),
+    cancel(reason): Promise<void> {
+      end();
+      return reader.cancel(reason);
+    },
   }, { highWaterMark: 0 });
 }

@@ -79,10 +79,10 @@ export class HttpPeer implements Peer {
     const body = response.body ?? new Blob([]).stream();
     if (offset === 0 || response.status === 206) {
       const start = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
-      if (offset === 0 || Number(start) === offset) return watched(body, this.name);
+      if (offset === 0 || Number(start) === offset) return watched(body, this.name, signal);
     }
     // Something between here and there ignores ranges: what is not wanted is dropped.
-    return watched(body, this.name).pipeThrough(dropping(offset));
+    return watched(body, this.name, signal).pipeThrough(dropping(offset));
   }
 
   async confirm(site: string, position: SitePosition, signal?: AbortSignal): Promise<void> {
@@ -98,7 +98,7 @@ export class HttpPeer implements Peer {
   async *events(signal: AbortSignal): AsyncGenerator<PeerEvent> {
     const response = await this.#fetch("/events", { signal });
     if (response.body === null) return;
-    const lines = watched(response.body, this.name)
+    const lines = watched(response.body, this.name, signal)
       .pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
       .pipeThrough(new TextLineStream() as TransformStream<string, string>);
     for await (const line of lines) {
@@ -116,12 +116,15 @@ export class HttpPeer implements Peer {
     },
   ): Promise<Response> {
     const { signal, headers = {}, ...rest } = init;
-    const patience = new AbortController();
+    signal?.throwIfAborted();
+    // A controller of its own: a signal made of others may be collected, and then never fires.
+    const ending = new AbortController();
+    const abort = () => ending.abort(signal?.reason);
+    signal?.addEventListener("abort", abort);
     const timer = setTimeout(
-      () => patience.abort(new Error(`no answer within ${PATIENCE_MS / 1000} s`)),
+      () => ending.abort(new Error(`no answer within ${PATIENCE_MS / 1000} s`)),
       PATIENCE_MS,
     );
-    const signals = [patience.signal, ...(signal === undefined ? [] : [signal])];
     let response: Response;
     try {
       response = await fetch(this.name + path, {
@@ -130,7 +133,7 @@ export class HttpPeer implements Peer {
           ...headers,
           ...(this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` }),
         },
-        signal: AbortSignal.any(signals),
+        signal: ending.signal,
       });
     } catch (error) {
       signal?.throwIfAborted();
@@ -142,6 +145,8 @@ export class HttpPeer implements Peer {
       );
     } finally {
       clearTimeout(timer);
+      // From here on whoever reads the body watches the signal.
+      signal?.removeEventListener("abort", abort);
     }
     if (response.ok) return response;
     throw await errorOf(response, this.name);

@@ -27,6 +27,7 @@ const SCHEMA = z.object({
   memory: BYTE_SIZE.default(64 * 2 ** 20),
 });
 type Options = z.output<typeof SCHEMA>;
+const GRACE_MS = 10_000;
 
 /** See the module. */
 export const serveCommand = defineCommand({
@@ -80,7 +81,8 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
       const following = followParents(node, options, { url: server.url, log }, stopping.signal);
       await aborted(stopping.signal);
       log("Stopping");
-      await Promise.all([server.stop(), following]);
+      // A parent that does not let go of a connection must not keep this process.
+      await Promise.all([server.stop(), Promise.race([following, graceOver()])]);
     } finally {
       for (const signal of signals) Deno.removeSignalListener(signal, stop);
       await node.volumeIfAny?.close();
@@ -142,6 +144,11 @@ async function followParents(
     opened: (volume: Volume) => volume.noteOwner(server.url),
   });
   await follow(node, puller, { everyMs: options.every, parents, log: server.log }, signal);
+}
+
+/** The time that ending may take. */
+function graceOver(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, GRACE_MS));
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
