@@ -9,8 +9,8 @@
  * @module
  */
 
-import { damaged, PAGE_BITS, type Plane } from "../core/mod.ts";
-import { BLOCK_SIZE, checksum, type Pointer } from "../format/mod.ts";
+import { assert, damaged, PAGE_BITS, type Plane } from "../core/mod.ts";
+import { BLOCK_SIZE, checksum, FRAME_BLOCKS, type Pointer } from "../format/mod.ts";
 import { type BlockIo, walkSteps } from "../volume/mod.ts";
 
 /** VBNs of a window: 16 GiB of volume, a table of 16 MiB. */
@@ -23,25 +23,35 @@ const tables = new Map<string, Uint32Array>();
 export class Checksums {
   readonly #io: BlockIo;
   readonly #image: { name: string; root: Pointer; plane: Plane };
+  readonly #windowBlocks: number;
   #window = -1;
   #table: Uint32Array = new Uint32Array(0);
 
-  /** @param image.root Root of the image's top. */
-  constructor(io: BlockIo, image: { name: string; root: Pointer; plane: Plane }) {
+  /**
+   * @param image.root Root of the image's top.
+   * @param windowBlocks VBNs of a window, a multiple of 256: no frame lies in two.
+   */
+  constructor(
+    io: BlockIo,
+    image: { name: string; root: Pointer; plane: Plane },
+    windowBlocks: number = WINDOW_BLOCKS,
+  ) {
+    assert(windowBlocks % FRAME_BLOCKS === 0, `a window of ${windowBlocks} blocks`);
     this.#io = io;
     this.#image = image;
+    this.#windowBlocks = windowBlocks;
   }
 
   /** Makes ready for the blocks from `vbn` to the end of its frame; yields to let others run. */
   *prepare(vbn: number): Generator<undefined> {
-    const window = Math.floor(vbn / WINDOW_BLOCKS);
+    const window = Math.floor(vbn / this.#windowBlocks);
     if (window === this.#window) return;
     const { name, root, plane } = this.#image;
-    const key = `${name} ${window}`;
+    const key = `${name} ${window} ${this.#windowBlocks}`;
     let table = tables.get(key);
     if (table === undefined) {
-      const first = window * WINDOW_BLOCKS;
-      const filled = new Uint32Array(Math.min(WINDOW_BLOCKS, this.#io.store.capacity - first));
+      const first = window * this.#windowBlocks;
+      const filled = new Uint32Array(Math.min(this.#windowBlocks, this.#io.store.capacity - first));
       const isIn = membership(plane);
       let steps = 0;
       const walk = walkSteps(this.#io, root, (pointer) => {
@@ -64,7 +74,7 @@ export class Checksums {
    * @throws {VolcastError} `damaged`, naming the block.
    */
   check(vbn: number, blocks: Uint8Array): void {
-    const first = vbn - this.#window * WINDOW_BLOCKS;
+    const first = vbn - this.#window * this.#windowBlocks;
     for (let at = 0; at < blocks.length; at += BLOCK_SIZE) {
       const expected = this.#table[first + at / BLOCK_SIZE];
       const found = checksum(blocks.subarray(at, at + BLOCK_SIZE));
