@@ -59,82 +59,88 @@ export async function runCommand(
   args: readonly string[],
   terminal: Terminal,
 ): Promise<number> {
-  const specs = Object.entries({ ...command.options, help: { help: "", alias: "h" } }) as [
-    string,
-    OptionSpec,
-  ][];
+  const { positionals, given, help } = parseCommandLine(command, args);
+  if (help) {
+    terminal.print(helpOf(command));
+    return EXIT_CODES.done;
+  }
+  const [least, most] = command.positionals;
+  if (positionals.length < least || positionals.length > most) {
+    throw misuse(
+      command,
+      `${positionals.length} arguments given, wanted: ${command.usage || "none"}`,
+    );
+  }
+  return await command.run(positionals, validated(command, given), terminal);
+}
+
+/** Splits arguments into words and options; what they mean is not looked at yet. */
+function parseCommandLine(
+  command: Command,
+  args: readonly string[],
+): { positionals: string[]; given: Record<string, unknown>; help: boolean } {
+  const specs = Object.entries<OptionSpec>({
+    ...command.options,
+    help: { help: "", alias: "h" },
+  });
   const named = (test: (spec: OptionSpec) => boolean) =>
     specs.filter(([, spec]) => test(spec)).map(([name]) => name);
+  const takesValue = named((spec) => spec.value !== undefined);
+  const aliases = specs.filter(([, spec]) => spec.alias !== undefined);
   const unknown: string[] = [];
   const parsed = parseArgs([...args], {
     boolean: named((spec) => spec.value === undefined),
-    string: ["_", ...named((spec) => spec.value !== undefined)],
-    collect: named((spec) => spec.list === true),
-    alias: Object.fromEntries(
-      specs.filter(([, spec]) => spec.alias !== undefined).map((
-        [name, spec],
-      ) => [spec.alias, name]),
-    ),
+    string: ["_", ...takesValue],
+    // All of them, so that one that is given twice is seen.
+    collect: takesValue,
+    alias: Object.fromEntries(aliases.map(([name, spec]) => [spec.alias, name])),
     unknown: (arg: string, key?: string) => {
       if (key !== undefined) unknown.push(arg);
       return key === undefined;
     },
     "--": false,
   }) as Record<string, unknown> & { _: (string | number)[] };
-  const words = command.name.join(" ");
-  const hint = `See: volcast ${words} --help`;
-  if (parsed.help === true) {
-    terminal.print(helpOf(command));
-    return EXIT_CODES.done;
-  }
-  if (unknown.length > 0) {
-    throw new VolcastError(
-      "usage",
-      `Cannot run 'volcast ${words}': there is no option ${unknown[0]}`,
-      hint,
-    );
+  if (unknown.length > 0 && parsed.help !== true) {
+    throw misuse(command, `there is no option ${unknown[0]}`);
   }
   const given: Record<string, unknown> = {};
   for (const [name, spec] of specs) {
-    const value = parsed[name];
-    const absent = value === undefined || value === false ||
-      (Array.isArray(value) && value.length === 0);
-    if (name === "help" || absent) continue;
-    if (spec.value !== undefined && (value === "" || (Array.isArray(value) && !spec.list))) {
-      throw new VolcastError(
-        "usage",
-        `Cannot run 'volcast ${words}': --${name} needs one value`,
-        hint,
-      );
-    }
-    given[name] = value;
+    if (name === "help") continue;
+    const values = [parsed[name] ?? []].flat().filter((value) => value !== false);
+    if (values.length === 0) continue;
+    if (values.includes("")) throw misuse(command, `--${name} needs one value`);
+    if (values.length > 1 && !spec.list) throw misuse(command, `--${name} is given twice`);
+    given[name] = spec.list ? values : values[0];
   }
-  const positionals = parsed._.map(String);
-  const [least, most] = command.positionals;
-  if (positionals.length < least || positionals.length > most) {
-    throw new VolcastError(
-      "usage",
-      `Cannot run 'volcast ${words}': ${positionals.length} arguments given, wanted: ${
-        command.usage || "none"
-      }`,
-      hint,
-    );
-  }
+  return { positionals: parsed._.map(String), given, help: parsed.help === true };
+}
+
+function validated(command: Command, given: Record<string, unknown>): Record<string, unknown> {
   const options = command.schema.safeParse(given);
-  if (!options.success) {
-    const issue = options.error.issues[0];
-    const name = String(issue.path[0] ?? "");
-    if (given[name] === undefined && issue.code === "invalid_type") {
-      throw new VolcastError("usage", `Cannot run 'volcast ${words}': --${name} is missing`, hint);
-    }
-    const shown = given[name] === undefined ? "" : ` '${given[name]}'`;
-    throw new VolcastError(
-      "usage",
-      `Cannot use --${name}${shown}: ${issue.message}`,
-      hint,
-    );
+  if (options.success) return options.data;
+  const issue = options.error.issues[0];
+  const name = String(issue.path[0] ?? "");
+  if (given[name] === undefined && issue.code === "invalid_type") {
+    throw misuse(command, `--${name} is missing`);
   }
-  return await command.run(positionals, options.data, terminal);
+  const shown = given[name] === undefined ? "" : ` '${given[name]}'`;
+  throw new VolcastError(
+    "usage",
+    `Cannot use --${name}${shown}: ${issue.message}`,
+    hintFor(command),
+  );
+}
+
+function misuse(command: Command, reason: string): VolcastError {
+  return new VolcastError(
+    "usage",
+    `Cannot run 'volcast ${command.name.join(" ")}': ${reason}`,
+    hintFor(command),
+  );
+}
+
+function hintFor(command: Command): string {
+  return `See: volcast ${command.name.join(" ")} --help`;
 }
 
 /** The text of `--help`. */

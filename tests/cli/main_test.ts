@@ -97,3 +97,10 @@ test("what was not foreseen is told with its place, exit code 1", async () => {
     assertMatch(err, /^volcast: /);
   });
 });
+
+test("an option is given once, unless it may be repeated", async () => {
+  await fails(2, /--at is given twice/, "ls", "site.vol", "--at", "a", "--at", "b");
+  await fails(2, /--size needs one value/, "init", "site.vol", "--size=");
+  // Two parents are fine; what is missing then is the name.
+  await fails(2, /--site/, "pull", "x.vol", "--parent", "http://a", "--parent", "http://b");
+});
