@@ -16,9 +16,9 @@ import {
   tarFromEntries,
   type TreeEntry,
 } from "../archive/mod.ts";
-import { type ErrorKind, messageOf, VolcastError } from "../core/mod.ts";
+import { messageOf, VolcastError } from "../core/mod.ts";
 import type { TypeName } from "../format/mod.ts";
-import { type SnapshotInfo, STATUS } from "../http/mod.ts";
+import { errorOf, type SnapshotInfo } from "../http/mod.ts";
 import type { Plan } from "../image/mod.ts";
 import { ACTIVE } from "../volume/mod.ts";
 import type {
@@ -92,11 +92,6 @@ const REPORT = z.object({
   removed: count,
   skipped: z.array(z.object({ path: z.string(), reason: z.string() })),
   skippedCount: count,
-});
-const PROBLEM = z.object({
-  kind: z.string().refine((kind): kind is ErrorKind => kind in STATUS),
-  title: z.string(),
-  hint: z.string().default(""),
 });
 const TREE_LINE = z.object({ path: z.string(), type: TYPE, size: count, mtime: time });
 
@@ -303,21 +298,7 @@ export class HttpTarget implements Target {
       throw this.#unreachable(error);
     }
     if (response.ok) return response;
-    throw await this.#problemOf(response);
-  }
-
-  async #problemOf(response: Response): Promise<VolcastError> {
-    const text = await response.text().catch(() => "");
-    try {
-      const { kind, title, hint } = PROBLEM.parse(JSON.parse(text));
-      return new VolcastError(kind, title, hint);
-    } catch {
-      return new VolcastError(
-        "io",
-        `Cannot use ${this.name}: it answers with status ${response.status}`,
-        "Check that the URL is that of a volcast server",
-      );
-    }
+    throw await errorOf(response, this.name);
   }
 
   #unreachable(error: unknown): VolcastError {

@@ -6,9 +6,9 @@
  */
 
 import type { ImportOptions, ImportReport, TreeEntry } from "../archive/mod.ts";
-import type { TypeName } from "../format/mod.ts";
 import type { Plan } from "../image/mod.ts";
 import type { SnapshotInfo } from "../http/mod.ts";
+import type { FileInfo } from "../volume/mod.ts";
 import { HttpTarget } from "./http_target.ts";
 import { LocalTarget } from "./local_target.ts";
 import { isUrl } from "./local_volume.ts";
@@ -22,26 +22,11 @@ export interface PointerInfo {
 }
 
 /** What is known of a file in a volume. Times are ns since 1970. */
-export interface FileDescription {
+export interface FileDescription extends FileInfo {
   /** From the root, beginning with `/`. */
   readonly path: string;
   /** Last name of the path; empty for the root. */
   readonly name: string;
-  readonly ino: number;
-  readonly type: TypeName;
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly nlink: number;
-  readonly size: number;
-  readonly atime: bigint;
-  readonly mtime: bigint;
-  readonly ctime: bigint;
-  readonly btime: bigint;
-  readonly rdev: number;
-  readonly dos: number;
-  readonly generation: number;
-  readonly version: number;
   /** Target of a symbolic link. */
   readonly target?: string;
   /** Extended attributes in base64, where there are any. */

@@ -35,7 +35,10 @@ export function problemResponse(error: unknown, headers: HeadersInit = {}): Resp
   // HEAD has no body: what is wrong is said here too.
   result.set("volcast-problem", kind);
   if (known) {
-    result.set("volcast-problem-title", encodeURIComponent(messageOf(error).slice(0, 600)));
+    result.set(
+      "volcast-problem-title",
+      encodeURIComponent(messageOf(error).slice(0, 600).toWellFormed()),
+    );
   }
   if (status === 503) result.set("retry-after", "2");
   const body = {

@@ -4,6 +4,9 @@
  * @module
  */
 
+/** Bytes of a block, as the formats have it too. */
+export const BLOCK_SIZE = 4096;
+
 /**
  * A block store. Reads and writes are synchronous, since one cursor serves them all (`Deno.FsFile`
  * has no positional read) and a pair of seek and read must not be interrupted; making durable is

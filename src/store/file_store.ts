@@ -14,9 +14,7 @@
  */
 
 import { assert, messageOf, VolcastError } from "../core/mod.ts";
-import type { BlockStore } from "./block_store.ts";
-
-const BLOCK_SIZE = 4096;
+import { BLOCK_SIZE, type BlockStore } from "./block_store.ts";
 
 /** Options of {@linkcode FileStore.open}. */
 export interface FileStoreOptions {

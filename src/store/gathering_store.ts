@@ -12,9 +12,8 @@
  */
 
 import { assert, messageOf, VolcastError } from "../core/mod.ts";
-import type { BlockStore } from "./block_store.ts";
+import { BLOCK_SIZE, type BlockStore } from "./block_store.ts";
 
-const BLOCK_SIZE = 4096;
 const GATHER_BLOCKS = 256;
 
 /** See the module. */

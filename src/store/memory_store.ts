@@ -5,9 +5,7 @@
  */
 
 import { assert } from "../core/mod.ts";
-import type { BlockStore } from "./block_store.ts";
-
-const BLOCK_SIZE = 4096;
+import { BLOCK_SIZE, type BlockStore } from "./block_store.ts";
 
 /** Keeps written blocks in a map, so that capacity costs nothing. */
 export class MemoryStore implements BlockStore {

@@ -14,6 +14,7 @@
 
 import { damaged, VolcastError } from "../core/mod.ts";
 import {
+  compareBytes,
   decodeName,
   DirectoryPage,
   encodeName,
@@ -152,8 +153,9 @@ export class Directory {
       if (least === 1 && node.name(0).length > 0) {
         throw damaged(`The first key of page ${page} of a directory is not empty`);
       }
-      const isLow = node.count > least && low !== undefined && compare(node.name(least), low) < 0;
-      if (isLow || (high !== undefined && compare(node.name(node.count - 1), high) >= 0)) {
+      const isLow = node.count > least && low !== undefined &&
+        compareBytes(node.name(least), low) < 0;
+      if (isLow || (high !== undefined && compareBytes(node.name(node.count - 1), high) >= 0)) {
         throw damaged(`Page ${page} of a directory has names that do not belong there`);
       }
       if (node.kind === PAGE_KIND.leaf) {
@@ -178,7 +180,7 @@ export class Directory {
     let previous: Uint8Array | undefined;
     for (const { name } of this.entries()) {
       const key = encodeName(name);
-      if (previous !== undefined && !(compare(previous, key) < 0)) {
+      if (previous !== undefined && !(compareBytes(previous, key) < 0)) {
         throw damaged(`A directory's names are out of order at '${name}'`);
       }
       previous = key;
@@ -312,7 +314,7 @@ export class Directory {
 /** Entry of a branch below which `key` belongs. */
 function childIndex(node: DirectoryPage, key: Uint8Array): number {
   const index = node.lowerBound(key);
-  const exact = index < node.count && compare(node.name(index), key) === 0;
+  const exact = index < node.count && compareBytes(node.name(index), key) === 0;
   return exact ? index : Math.max(0, index - 1);
 }
 
@@ -337,10 +339,4 @@ function typeAt(page: DirectoryPage, index: number): TypeName {
   const type = ENTRY_TYPES[page.type(index)];
   if (type === undefined) throw damaged(`A directory entry has type ${page.type(index)}`);
   return type;
-}
-
-function compare(a: Uint8Array, b: Uint8Array): number {
-  const length = Math.min(a.length, b.length);
-  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return a[i] - b[i];
-  return a.length - b.length;
 }

@@ -5,6 +5,7 @@
  */
 
 import {
+  BLOCK_SIZE,
   decodeInode,
   decodeRoot,
   type Inode,
@@ -15,6 +16,9 @@ import {
 import type { BlockIo } from "./block_io.ts";
 import { BlockTree } from "./block_tree.ts";
 import { attributeTree } from "./file_system.ts";
+
+/** Blocks of content that are read and checked at once. */
+const CHECK_BLOCKS = 256;
 
 /** What a pointer points at. */
 export type BlockUse =
@@ -80,7 +84,7 @@ function* inodeSteps(
 export class ContentChecker {
   readonly #io: BlockIo;
   readonly #failed: (vbn: number, error: unknown) => void;
-  readonly #buffer = new Uint8Array(256 * 4096);
+  readonly #buffer = new Uint8Array(CHECK_BLOCKS * BLOCK_SIZE);
   #start = 0;
   #crcs: number[] = [];
 
@@ -93,7 +97,7 @@ export class ContentChecker {
   /** Takes a block to be checked. */
   add(pointer: Pointer): void {
     const follows = pointer.vbn === this.#start + this.#crcs.length;
-    if (!follows || this.#crcs.length === 256) {
+    if (!follows || this.#crcs.length === CHECK_BLOCKS) {
       this.flush();
       this.#start = pointer.vbn;
     }
@@ -106,12 +110,12 @@ export class ContentChecker {
     this.#crcs = [];
     if (crcs.length === 0) return;
     try {
-      this.#io.readRun(this.#start, crcs, this.#buffer.subarray(0, crcs.length * 4096));
+      this.#io.readRun(this.#start, crcs, this.#buffer.subarray(0, crcs.length * BLOCK_SIZE));
     } catch {
       // One of them: find out which.
       for (const [i, crc] of crcs.entries()) {
         try {
-          this.#io.readRun(this.#start + i, [crc], this.#buffer.subarray(0, 4096));
+          this.#io.readRun(this.#start + i, [crc], this.#buffer.subarray(0, BLOCK_SIZE));
         } catch (error) {
           this.#failed(this.#start + i, error);
         }
