@@ -87,7 +87,7 @@ install_all() {
 Next, on the server where releases are made:
   1. Put a token and your options into $settings/origin.env
   2. install -d -m 0700 $state/origin
-     $bin init $state/origin/origin.vol
+     $bin init $state/origin/origin.vol --size 100GiB
   3. systemctl enable --now volcast@origin
 or at a site that follows it:
   1. Put its parent, its name and its token into $settings/edge.env

@@ -53,8 +53,11 @@ export function* hostEntries(
   try {
     info = Deno.statSync(directory);
   } catch (error) {
-    const kind = error instanceof Deno.errors.NotFound ? "not-found" : "io";
-    throw new VolcastError(kind, `Cannot read ${directory}: ${reasonOf(error)}`);
+    const isMissing = error instanceof Deno.errors.NotFound;
+    throw new VolcastError(
+      isMissing ? "not-found" : "io",
+      `Cannot read ${directory}: ${isMissing ? "there is no such directory" : reasonOf(error)}`,
+    );
   }
   if (!info.isDirectory) {
     throw new VolcastError("usage", `Cannot read ${directory}: it is not a directory`);
