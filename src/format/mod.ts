@@ -10,6 +10,7 @@ export * from "./directory.ts";
 export * from "./inode.ts";
 export * from "./layout.ts";
 export * from "./names.ts";
+export * from "./remap.ts";
 export * from "./root.ts";
 export * from "./stream.ts";
 export * from "./superblock.ts";

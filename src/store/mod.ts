@@ -8,3 +8,4 @@ export * from "./block_store.ts";
 export * from "./file_store.ts";
 export * from "./gathering_store.ts";
 export * from "./memory_store.ts";
+export * from "./remapped_store.ts";
