@@ -7,5 +7,6 @@
 export * from "./assert.ts";
 export * from "./errors.ts";
 export * from "./expression.ts";
+export * from "./list.ts";
 export * from "./pace.ts";
 export * from "./plane.ts";

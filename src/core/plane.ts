@@ -236,9 +236,22 @@ export function setBits(page: Uint32Array, first: number, count: number): void {
 
 /** Sum: blocks in any of `planes`. */
 export function sum(...planes: Plane[]): Plane {
-  return combine(planes, (out, page) => {
-    for (let i = 0; i < PAGE_WORDS; i++) out[i] |= page[i];
-  }, () => mergedPages(planes));
+  if (planes.length === 1) return planes[0];
+  return {
+    ...combine(planes, (out, page) => {
+      for (let i = 0; i < PAGE_WORDS; i++) out[i] |= page[i];
+    }, () => mergedPages(planes)),
+    differing(other: Plane): Iterable<number> | undefined {
+      // Where none of them differs from the other, their sum does not either.
+      const found = new Set<number>();
+      for (const plane of planes) {
+        const pages = plane.differing?.(other);
+        if (pages === undefined) return undefined;
+        for (const index of pages) found.add(index);
+      }
+      return [...found].sort((a, b) => a - b);
+    },
+  };
 }
 
 /** Difference: blocks in `top` and not in `base`. */
@@ -265,6 +278,20 @@ export function intersects(a: Plane, b: Plane): boolean {
     for (let i = 0; i < PAGE_WORDS; i++) if ((left[i] & right[i]) !== 0) return true;
   }
   return false;
+}
+
+/** Whether every block of `part` is in `whole` too. Stops at the first that is not. */
+export function isWithin(part: Plane, whole: Plane): boolean {
+  return isEmpty(difference(part, whole));
+}
+
+/** Whether a plane has no block. Stops at the first. */
+export function isEmpty(plane: Plane): boolean {
+  for (const index of plane.pages()) {
+    const page = plane.page(index);
+    if (page !== ZERO_PAGE && page.some((word) => word !== 0)) return false;
+  }
+  return true;
 }
 
 /** Whether two planes have the same blocks. */
