@@ -12,6 +12,7 @@ export * from "./layout.ts";
 export * from "./names.ts";
 export * from "./root.ts";
 export * from "./stream.ts";
+export * from "./stream_terms.ts";
 export * from "./superblock.ts";
 export * from "./tables.ts";
 export * from "./zone.ts";
