@@ -19,7 +19,7 @@ import {
 import { messageOf, VolcastError } from "../core/mod.ts";
 import type { TypeName } from "../format/mod.ts";
 import { errorOf, type SnapshotInfo } from "../http/mod.ts";
-import type { Plan } from "../image/mod.ts";
+import type { DeletePlan, Plan } from "../image/mod.ts";
 import { ACTIVE } from "../volume/mod.ts";
 import type {
   Entries,
@@ -56,7 +56,17 @@ const SNAPSHOT = z.object({
   pointers: z.array(z.string()),
 });
 const POINTER = z.object({ name: z.string(), snapshot: z.string(), snapshotName: z.string() });
-const PLAN = z.object({ blocks: count, bytes: count, runs: count, blockBytes: count });
+const names = z.array(z.string());
+const PLAN = z.object({
+  blocks: count,
+  bytes: count,
+  runs: count,
+  blockBytes: count,
+  restores: names,
+  bases: names,
+  needs: z.enum(["nothing", "one", "all"]),
+});
+const DELETE_PLAN = z.object({ snapshots: names, blocks: count, bytes: count });
 const FILE = z.object({
   path: z.string(),
   name: z.string(),
@@ -168,6 +178,10 @@ export class HttpTarget implements Target {
     return this.#json(`/plan?${new URLSearchParams({ select })}`, PLAN);
   }
 
+  planDelete(refs: readonly string[]): Promise<DeletePlan> {
+    return this.#json(`/plan?${new URLSearchParams({ delete: refs.join(",") })}`, DELETE_PLAN);
+  }
+
   async stat(path: string, ref?: string): Promise<FileDescription> {
     const { entries: _, next: __, ...file } = await this.#listing(path, ref, { limit: "1" });
     return file;
@@ -199,8 +213,16 @@ export class HttpTarget implements Target {
     return bodyOf(await this.#fetch(`/files/${encodePath(path)}${query}`));
   }
 
-  async image(select: string): Promise<ImageBytes> {
-    const response = await this.#fetch(`/image?${new URLSearchParams({ select })}`);
+  image(select: string): Promise<ImageBytes> {
+    return this.#image({ select });
+  }
+
+  imageWithHistory(snapshots: string): Promise<ImageBytes> {
+    return this.#image({ snapshots });
+  }
+
+  async #image(query: Record<string, string>): Promise<ImageBytes> {
+    const response = await this.#fetch(`/image?${new URLSearchParams(query)}`);
     return {
       stream: bodyOf(response),
       byteCount: Number(response.headers.get("content-length")),

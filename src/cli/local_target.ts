@@ -12,8 +12,20 @@ import {
   type TreeEntry,
 } from "../archive/mod.ts";
 import { VolcastError } from "../core/mod.ts";
-import { imageOfExpression, type SnapshotInfo, snapshotJson, volumeStatus } from "../http/mod.ts";
-import { type Plan, planExpression } from "../image/mod.ts";
+import {
+  imageOfExpression,
+  imageWithHistory,
+  type SnapshotInfo,
+  snapshotJson,
+  volumeStatus,
+} from "../http/mod.ts";
+import {
+  type DeletePlan,
+  type Image,
+  type Plan,
+  planDelete,
+  planExpression,
+} from "../image/mod.ts";
 import { ACTIVE, MASTER, openVolumeFile, type View, type Volume } from "../volume/mod.ts";
 import type {
   Entries,
@@ -112,6 +124,10 @@ export class LocalTarget implements Target {
     return Promise.resolve().then(() => planExpression(this.#volume, select));
   }
 
+  planDelete(refs: readonly string[]): Promise<DeletePlan> {
+    return Promise.resolve().then(() => planDelete(this.#volume, refs));
+  }
+
   stat(path: string, ref?: string): Promise<FileDescription> {
     return Promise.resolve().then(() => {
       const view = this.#view(ref);
@@ -151,10 +167,11 @@ export class LocalTarget implements Target {
   }
 
   image(select: string): Promise<ImageBytes> {
-    return Promise.resolve().then(() => {
-      const image = imageOfExpression(this.#volume, select);
-      return { stream: image.stream(), byteCount: image.byteCount };
-    });
+    return Promise.resolve().then(() => bytesOf(imageOfExpression(this.#volume, select)));
+  }
+
+  imageWithHistory(snapshots: string): Promise<ImageBytes> {
+    return Promise.resolve().then(() => bytesOf(imageWithHistory(this.#volume, { snapshots })));
   }
 
   close(): Promise<void> {
@@ -171,6 +188,10 @@ export class LocalTarget implements Target {
       ref ?? (this.#volume.find(MASTER) === undefined ? ACTIVE : MASTER),
     );
   }
+}
+
+function bytesOf(image: Image): ImageBytes {
+  return { stream: image.stream(), byteCount: image.byteCount };
 }
 
 function describe({ fs }: View, path: string): FileDescription {

@@ -43,3 +43,11 @@ export function parseRef(text: string): string {
   if (result.success) return result.data;
   throw new VolcastError("usage", `Cannot use '${text}': ${result.error.issues[0].message}`);
 }
+
+/** `all`, or names of snapshots with commas between. */
+export const SNAPSHOT_LIST = z.string().transform((text) =>
+  text.split(",").map((name) => name.trim()).join(",")
+).refine(
+  (text) => text.split(",").every((name) => REF.safeParse(name).success),
+  "it is neither 'all' nor names of snapshots with commas between",
+);

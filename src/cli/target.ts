@@ -6,7 +6,7 @@
  */
 
 import type { ImportOptions, ImportReport, TreeEntry } from "../archive/mod.ts";
-import type { Plan } from "../image/mod.ts";
+import type { DeletePlan, Plan } from "../image/mod.ts";
 import type { SnapshotInfo } from "../http/mod.ts";
 import type { FileInfo } from "../volume/mod.ts";
 import { HttpTarget } from "./http_target.ts";
@@ -81,6 +81,8 @@ export interface Target extends AsyncDisposable {
   setPointer(name: string, ref: string): Promise<PointerInfo>;
   /** Counts what an expression selects. */
   plan(select: string): Promise<Plan>;
+  /** Counts what deleting snapshots together would free. */
+  planDelete(refs: readonly string[]): Promise<DeletePlan>;
   /** What is known of a file; a symbolic link at the end is not followed. */
   stat(path: string, ref?: string): Promise<FileDescription>;
   /** What is in a directory, in order of names; the file itself where it is none. */
@@ -89,6 +91,8 @@ export interface Target extends AsyncDisposable {
   read(path: string, ref?: string): Promise<ReadableStream<Uint8Array>>;
   /** An image as a stream. */
   image(select: string): Promise<ImageBytes>;
+  /** The image of several snapshots: `all`, or names with commas between. */
+  imageWithHistory(snapshots: string): Promise<ImageBytes>;
   /** Gives the volume back. */
   close(): Promise<void>;
 }

@@ -10,5 +10,5 @@ export * from "./env.ts";
 export * from "./peer.ts";
 export * from "./problem.ts";
 export * from "./server.ts";
-export { imageOfExpression } from "./routes/images.ts";
+export { imageOfExpression, imageWithHistory } from "./image_cache.ts";
 export { type SnapshotInfo, snapshotJson, type VolumeStatus, volumeStatus } from "./describe.ts";

@@ -8,7 +8,7 @@ import { TextLineStream } from "@std/streams/text-line-stream";
 import { z } from "zod";
 import { type ErrorKind, messageOf, VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
-import type { Peer, PeerEvent, PeerPlan, SitePosition } from "../replication/mod.ts";
+import type { Peer, PeerEvent, PeerPlan, PeerRequest, SitePosition } from "../replication/mod.ts";
 import { PATIENCE_MS, watched } from "./patience.ts";
 import { STATUS } from "./problem.ts";
 import { HEADERS } from "./state_headers.ts";
@@ -21,6 +21,7 @@ const PLAN_HEADERS = z.object({
   top: id,
   topName: z.string().transform(decodeURIComponent),
   base: id.optional(),
+  snapshots: z.string().regex(/^[0-9.,]+$/).optional(),
   byteCount: count,
   blockCount: count,
   chain: z.string().transform((text) => text.split(",").map(decodeURIComponent)),
@@ -37,11 +38,8 @@ export class HttpPeer implements Peer {
     this.#token = options.token;
   }
 
-  async plan(
-    request: { since?: string; site: string },
-    signal?: AbortSignal,
-  ): Promise<PeerPlan> {
-    const query = new URLSearchParams(request);
+  async plan(request: PeerRequest, signal?: AbortSignal): Promise<PeerPlan> {
+    const query = new URLSearchParams({ ...request });
     const response = await this.#fetch(`/replicate?${query}`, { method: "HEAD", signal });
     const { headers } = response;
     const get = (name: string) => headers.get(name) ?? undefined;
@@ -51,6 +49,7 @@ export class HttpPeer implements Peer {
       top: get(HEADERS.top),
       topName: get(HEADERS.topName),
       base: get(HEADERS.base),
+      snapshots: get(HEADERS.snapshots),
       byteCount: get("content-length"),
       blockCount: get(HEADERS.blocks),
       chain: get(HEADERS.chain),
@@ -62,8 +61,12 @@ export class HttpPeer implements Peer {
         "Check that the URL is that of a volcast server",
       );
     }
-    const { base, ...plan } = parsed.data;
-    return base === undefined ? plan : { ...plan, base };
+    const { base, snapshots, ...plan } = parsed.data;
+    return {
+      ...plan,
+      ...(base === undefined ? {} : { base }),
+      ...(snapshots === undefined ? {} : { snapshots }),
+    };
   }
 
   async open(
@@ -71,7 +74,8 @@ export class HttpPeer implements Peer {
     offset: number,
     signal?: AbortSignal,
   ): Promise<ReadableStream<Uint8Array>> {
-    const path = `/images/${plan.volumeId}/${plan.base ?? "full"}/${plan.top}`;
+    const along = plan.snapshots === undefined ? "" : `?snapshots=${plan.snapshots}`;
+    const path = `/images/${plan.volumeId}/${plan.base ?? "full"}/${plan.top}${along}`;
     // Compressed answers have no ranges; the client here would ask for one by itself.
     const headers: Record<string, string> = { "accept-encoding": "identity" };
     if (offset > 0) headers.range = `bytes=${offset}-`;

@@ -24,6 +24,7 @@ export const HEADERS = {
   base: "volcast-base",
   baseName: "volcast-base-name",
   blocks: "volcast-blocks",
+  snapshots: "volcast-snapshots",
 } as const;
 
 /** Sets the headers on an answer. */

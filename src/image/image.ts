@@ -1,15 +1,16 @@
 /**
- * An image of a volume: `top`, or `top - base`, as a stream of bytes that are the same at every node
- * and every time (I5), so that any range of them can be produced alone.
+ * An image of a volume: `top`, `top - base`, or any other expression of snapshots, as a stream of bytes
+ * that are the same at every node and every time (I5), so that any range of them can be produced alone.
  *
  * Source: WO 00/07104, storage images by logical difference of bit planes, section "Volume Mirroring".
  *
  * Invariants:
- * 1. What is sent is exactly `plane(top)` and not `plane(base)`.
+ * 1. What is sent is exactly the plane of the expression: of `top - base` `plane(top)` and not
+ *    `plane(base)`.
  * 2. Position in the stream is a function of the planes; producing from an offset gives the same
  *    bytes as producing from the start and dropping what is before it.
  * 3. A block is sent only if it has the checksum that the pointer to it says (I1).
- * 4. The leases on top and base are held as long as somebody reads.
+ * 4. The leases on all snapshots whose planes or blocks are read are held as long as somebody reads.
  *
  * @module
  */
@@ -29,20 +30,25 @@ import {
   encodeEnd,
   encodeIndexEnd,
   encodeStreamHeader,
+  encodeTerms,
   END_LAYOUT,
   FRAME_BLOCKS,
   FRAME_LAYOUT,
   INDEX_END_LAYOUT,
+  type Pointer,
   RUN_LAYOUT,
   sealFrame,
   STREAM_FORMAT_VERSION,
   STREAM_HEADER_LAYOUT,
   type StreamHeader,
   streamLength,
+  type StreamSnapshot,
+  TERM_LAYOUT,
 } from "../format/mod.ts";
 import type { Snapshot, Volume } from "../volume/mod.ts";
 import { Checksums } from "./checksums.ts";
-import { countPages, framesOfPage, type PageCounts } from "./plan.ts";
+import { countPages, framesOfPage, type PageCounts } from "./frames.ts";
+import type { ImageParts, ImageTerm, StorageImage } from "./storage_image.ts";
 
 /** About the size of the chunks a stream is made of. */
 const CHUNK_BYTES = 1024 * 1024;
@@ -62,9 +68,20 @@ export class Image {
   readonly header: StreamHeader;
   readonly top: Snapshot;
   readonly base: Snapshot | undefined;
+  /** Tops and bases besides these two. */
+  readonly terms: readonly ImageTerm[];
+  /** The image by ids, as a query of its URL; `undefined` for `top` and `top - base`. */
+  readonly query: ImageParts["query"];
+  /** Runs counted across pages: a run that goes on in the next page is one. */
+  readonly longRuns: number;
   readonly #volume: Volume;
   readonly #plane: Plane;
   readonly #deallocated: Plane | undefined;
+  readonly #termBytes: Uint8Array<ArrayBuffer>;
+  /** Snapshots that are read. */
+  readonly #read: readonly Snapshot[];
+  /** Where the checksums of blocks are found. */
+  readonly #pointers: { readonly roots: readonly Pointer[]; readonly excluded?: Plane };
   readonly #pages: PageCounts[];
   readonly #deallocatedPages: PageCounts[];
   /** Checksums of frames as far as they were read, by number of the frame; see `#known`. */
@@ -72,39 +89,61 @@ export class Image {
   #known: Uint8Array | undefined;
   #digest: Uint8Array | undefined;
   #indexCrc: number | undefined;
+  #identity: string | undefined;
 
-  /** Plans `top - base`, or all of `top`. Costs O(changed pages), reads planes only. */
-  constructor(volume: Volume, top: Snapshot, base?: Snapshot) {
+  /**
+   * Plans `top - base`, or all of `top`; with `parts` another image between them. Costs O(changed
+   * pages), reads planes only.
+   */
+  constructor(volume: Volume, top: Snapshot, base?: Snapshot, parts: ImageParts = {}) {
     this.#volume = volume;
     this.top = top;
     this.base = base;
+    this.terms = parts.terms ?? [];
+    this.query = parts.query;
     this.name = { volumeId: volume.volumeId, base: base?.id, top: top.id };
-    const topPlane = volume.plane(top);
-    if (base === undefined) {
-      this.#plane = topPlane;
-    } else {
-      const basePlane = volume.plane(base);
-      this.#plane = difference(topPlane, basePlane);
-      this.#deallocated = difference(basePlane, topPlane);
-    }
-    const sent = countPages(this.#plane);
-    const gone = this.#deallocated === undefined ? undefined : countPages(this.#deallocated);
+    const { plane, deallocated, excluded } = planesOf(volume, { top, base }, parts);
+    this.#plane = plane;
+    this.#deallocated = deallocated;
+    const tops = this.terms.filter(({ role }) => role === "top").map(({ snapshot }) => snapshot);
+    const roots = (parts.reaching ?? [top, ...tops]).map(({ root }) => root);
+    this.#pointers = { roots, ...(excluded === undefined ? {} : { excluded }) };
+    this.#read = parts.read ??
+      [top, ...(base === undefined ? [] : [base]), ...this.terms.map(({ snapshot }) => snapshot)];
+    this.#termBytes = encodeTerms(
+      this.terms.map(({ role, snapshot }) => ({ role, ...endOf(snapshot) })),
+    );
+    const sent = countPages(plane);
+    const gone = deallocated === undefined ? undefined : countPages(deallocated);
     this.#pages = sent.pages;
+    this.longRuns = sent.totals.longRuns;
     this.#deallocatedPages = gone?.pages ?? [];
-    const deallocated = gone?.totals.runs ?? 0;
-    const end = ({ name, cp, root, time }: Snapshot) => ({ name, cp, root, time });
+    const counts = {
+      ...sent.totals,
+      deallocated: gone?.totals.runs ?? 0,
+      terms: this.terms.length,
+    };
     this.header = {
       volumeId: volume.volumeId,
       capacity: volume.zone.capacity,
       dataStart: volume.zone.data.start,
-      top: end(top),
-      ...(base === undefined ? {} : { base: end(base) }),
-      blockCount: sent.totals.blocks,
-      runCount: sent.totals.runs,
-      deallocatedCount: deallocated,
-      frameCount: sent.totals.frames,
-      byteCount: streamLength({ ...sent.totals, deallocated }),
+      top: endOf(top),
+      ...(base === undefined ? {} : { base: endOf(base) }),
+      blockCount: counts.blocks,
+      runCount: counts.runs,
+      deallocatedCount: counts.deallocated,
+      frameCount: counts.frames,
+      byteCount: streamLength(counts),
+      ...(counts.terms === 0
+        ? {}
+        : { terms: { count: counts.terms, crc: checksum(this.#termBytes) } }),
+      ...(parts.fragment === true ? { fragment: true } : {}),
     };
+  }
+
+  /** The image that an expression selects. */
+  static of(volume: Volume, selected: StorageImage): Image {
+    return new Image(volume, selected.top, selected.base, selected);
   }
 
   /** Bytes of the whole stream. */
@@ -115,7 +154,13 @@ export class Image {
   /** Strong entity tag without quotes, equal at every node. */
   get etag(): string {
     const { volumeId, base, top } = this.name;
-    return `${STREAM_FORMAT_VERSION}.${volumeId}.${base ?? "full"}.${top}`;
+    const name = this.query === undefined ? `${base ?? "full"}.${top}` : this.identity;
+    return `${STREAM_FORMAT_VERSION}.${volumeId}.${name}`;
+  }
+
+  /** See {@linkcode identityOf}. Costs the index once. */
+  get identity(): string {
+    return this.#identity ??= identityOf(this.header, this.#checksumOfIndex());
   }
 
   /**
@@ -129,7 +174,7 @@ export class Image {
     const from = options.from ?? 0;
     const to = options.to ?? this.byteCount;
     assert(from >= 0 && from <= to && to <= this.byteCount, `range ${from}-${to}`);
-    const leases = [this.top, ...(this.base === undefined ? [] : [this.base])]
+    const leases = this.#read
       .map((snapshot) => this.#volume.leases.take(snapshot, this.#volume.superblock.cp));
     const chunks = this.#chunks(from);
     let position = from;
@@ -181,6 +226,7 @@ export class Image {
       if (rest.length > 0) yield rest;
     }
     yield* cut(headerBytes);
+    yield* cut(this.#termBytes);
     const indexBytes = (header.runCount + header.deallocatedCount) * RUN_LAYOUT.size;
     if (skip >= indexBytes) skip -= indexBytes;
     else for (const part of this.#indexParts()) yield* cut(part);
@@ -277,7 +323,7 @@ export class Image {
 
   #newChecksums(): Checksums {
     const { io } = this.#volume;
-    return new Checksums(io, { name: this.etag, root: this.top.root, plane: this.#plane });
+    return new Checksums(io, { name: this.etag, ...this.#pointers });
   }
 
   #readFrame(run: Run, number: number, frame: Uint8Array, checksums: Checksums): void {
@@ -288,6 +334,41 @@ export class Image {
     crcs[number] = sealFrame(frame, run.start, run.count);
     known[number] = 1;
   }
+}
+
+function endOf({ name, cp, root, time }: Snapshot): StreamSnapshot {
+  return { name, cp, root, time };
+}
+
+/** The planes of an image; where they are not given, those of `top - base`. */
+function planesOf(
+  volume: Volume,
+  { top, base }: { top: Snapshot; base: Snapshot | undefined },
+  parts: ImageParts,
+): { plane: Plane; deallocated?: Plane; excluded?: Plane } {
+  const basePlane = base === undefined ? undefined : volume.plane(base);
+  const excluded = parts.excluded ?? basePlane;
+  const pruned = excluded === undefined ? {} : { excluded };
+  if (parts.plane !== undefined) {
+    const { plane, deallocated } = parts;
+    return { plane, ...pruned, ...(deallocated === undefined ? {} : { deallocated }) };
+  }
+  const plane = volume.plane(top);
+  if (basePlane === undefined) return { plane };
+  return {
+    plane: difference(plane, basePlane),
+    deallocated: difference(basePlane, plane),
+    ...pruned,
+  };
+}
+
+/**
+ * What an image is, by its header (which has the terms) and its index: equal only for equal bytes, since
+ * the roots in the header fix the content of every block.
+ */
+export function identityOf(header: StreamHeader, indexCrc: number): string {
+  return createHash("sha256").update(encodeStreamHeader(header)).update(encodeIndexEnd(indexCrc))
+    .digest("hex").slice(0, 32);
 }
 
 /** The checksum of an index from the checksums of its parts, each the runs of one page. */
@@ -310,6 +391,6 @@ function runsOfPage(plane: Plane, index: number, count: number): Uint8Array<Arra
 
 /** Byte at which the frames of a stream begin. */
 export function framesOffset(header: StreamHeader): number {
-  return STREAM_HEADER_LAYOUT.size +
+  return STREAM_HEADER_LAYOUT.size + (header.terms?.count ?? 0) * TERM_LAYOUT.size +
     (header.runCount + header.deallocatedCount) * RUN_LAYOUT.size + INDEX_END_LAYOUT.size;
 }

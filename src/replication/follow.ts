@@ -4,7 +4,7 @@
  * @module
  */
 
-import { messageOf, VolcastError } from "../core/mod.ts";
+import { messageOf, shortList, VolcastError } from "../core/mod.ts";
 import type { Node } from "./node.ts";
 import type { Peer } from "./peer.ts";
 import type { Puller, PullResult } from "./pull.ts";
@@ -74,10 +74,11 @@ async function pullOnce(
 /** What a pull did, in a sentence. */
 export function describe(result: PullResult): string {
   if (result.kind === "current") return `Nothing new: '${result.name}' (${result.snapshot})`;
+  const along = result.along === undefined ? "" : `; with ${shortList(result.along)}`;
   return `Pulled '${result.name}' (${result.top}) from ${result.parent}: ` +
     `${
       result.kind === "full" ? "full image" : "increment"
-    }, ${result.blocks} blocks, ${result.bytes} bytes`;
+    }, ${result.blocks} blocks, ${result.bytes} bytes${along}`;
 }
 
 /** Hears the first parent that lets itself be heard; the next one when it falls silent. */

@@ -19,7 +19,7 @@ import { messageOf, VolcastError } from "../core/mod.ts";
 import { type Applied, applyImage, type ImageSource } from "../image/mod.ts";
 import { adoptIncoming, openIncoming, type Volume, type VolumeOptions } from "../volume/mod.ts";
 import type { Node } from "./node.ts";
-import type { Peer, PeerPlan } from "./peer.ts";
+import type { Peer, PeerPlan, PeerRequest } from "./peer.ts";
 
 /** Settings of a {@linkcode Puller}. */
 export interface PullOptions {
@@ -32,6 +32,8 @@ export interface PullOptions {
   readonly attempts?: number;
   /** First pause between attempts, ms; doubles each time. 200 by default. */
   readonly backoffMs?: number;
+  /** `all`: takes every snapshot that is newer than the one here, and keeps them. */
+  readonly snapshots?: "all" | undefined;
   /** Called for a volume that took the place of another. */
   readonly opened?: (volume: Volume) => void;
 }
@@ -109,8 +111,7 @@ export class Puller {
     const failures: unknown[] = [];
     for (const peer of this.#inOrder()) {
       try {
-        const since = current === undefined ? {} : { since: current.id };
-        const plan = await peer.plan({ ...since, site: node.name }, signal);
+        const plan = await peer.plan(this.#request(current?.id), signal);
         if (plan.chain.includes(node.name)) throw loop(node.name, peer, plan);
         const volumeId = node.volumeIfAny?.volumeId;
         if (volumeId !== undefined && volumeId !== plan.volumeId) {
@@ -139,6 +140,15 @@ export class Puller {
         failures.map(messageOf).join("; ")
       })`,
     );
+  }
+
+  #request(since: string | undefined): PeerRequest {
+    const { snapshots } = this.#options;
+    return {
+      site: this.#node.name,
+      ...(since === undefined ? {} : { since }),
+      ...(snapshots === undefined ? {} : { snapshots }),
+    };
   }
 
   #inOrder(): readonly Peer[] {

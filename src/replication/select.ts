@@ -6,6 +6,7 @@
 
 import { VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
+import { nothingPublished } from "../image/mod.ts";
 import { MASTER, type Snapshot, type Volume } from "../volume/mod.ts";
 
 /** What a caller asks for. */
@@ -57,13 +58,7 @@ export function selectImage(volume: Volume, request: ReplicationRequest): Select
 function selectTop(volume: Volume, { since, to, site }: ReplicationRequest): Snapshot {
   if (to !== undefined) return volume.resolve(to);
   const newest = volume.snapshots().at(-1);
-  if (newest === undefined) {
-    throw new VolcastError(
-      "not-found",
-      "Cannot make an image: nothing has been published yet",
-      "Publish first: volcast publish VOLUME DIR --as NAME",
-    );
-  }
+  if (newest === undefined) throw nothingPublished();
   const asksServersPointer = site === undefined && since !== undefined &&
     volume.pointers().some((pointer) => pointer.name === since);
   if (asksServersPointer) return newest;

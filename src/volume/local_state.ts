@@ -49,6 +49,8 @@ export type SiteState = z.infer<typeof SITE_STATE>;
 const TRANSFER = z.object({
   top: snapshotId,
   base: snapshotId.optional(),
+  /** Which image it is; records of older versions do not say, and are not gone on with. */
+  image: z.string().regex(/^[0-9a-f]{32}$/).optional(),
   /** Frames that are durable. */
   frames: z.number().int().nonnegative(),
 });

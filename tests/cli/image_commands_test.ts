@@ -67,7 +67,11 @@ test("image writes whole files, the same bytes every time", async () => {
       "-o",
       `${directory}/no/x`,
     );
-    await fails(1, /an image is 'top' or 'top - base'/, "image", site, "june5 + june3", "-o", "-");
+    await fails(2, /either an expression or --snapshots/, "image", site, "-o", "-");
+    await fails(2, /either/, "image", site, "june5", "--snapshots", "all", "-o", "-");
+    await fails(2, /neither 'all' nor names/, "image", site, "--snapshots", "a b", "-o", "-");
+    await fails(1, /'june9'/, "image", site, "--snapshots", "june3,june9", "-o", "-");
+    await fails(2, /either an expression or --delete/, "plan", site);
     await fails(1, /'june9'/, "image", site, "june9", "-o", `${directory}/june9.img`);
     await ok("image", site, "june5", "-o", "/dev/null");
     assertEquals(names(directory), before);

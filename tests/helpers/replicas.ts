@@ -5,7 +5,14 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { applyImage, Image, type ImageSource } from "../../src/image/mod.ts";
+import {
+  applyImage,
+  Image,
+  type ImageSource,
+  resolveExpression,
+  selectHistory,
+  selectImage,
+} from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import { type Snapshot, Volume, walkRoot } from "../../src/volume/mod.ts";
 import { describe } from "./describe.ts";
@@ -24,6 +31,20 @@ export async function replicaOf(origin: Volume, ref: string): Promise<Replica> {
   const volume = Volume.incoming(store, origin.volumeId);
   await applyImage(volume, sourceOfImage(new Image(origin, origin.resolve(ref))));
   return { store, volume };
+}
+
+/** A new replica that has these snapshots, the newest of them current. */
+export async function replicaWith(origin: Volume, refs: readonly string[]): Promise<Replica> {
+  const store = new MemoryStore(origin.zone.capacity);
+  const volume = Volume.incoming(store, origin.volumeId);
+  const selected = selectHistory(origin, { snapshots: refs.join(",") });
+  await applyImage(volume, sourceOfImage(Image.of(origin, selected)));
+  return { store, volume };
+}
+
+/** The image of an expression. */
+export function imageOfText(volume: Volume, text: string): Image {
+  return Image.of(volume, selectImage(volume, resolveExpression(volume, text)));
 }
 
 /** The image that leads from one snapshot of a volume to another. */

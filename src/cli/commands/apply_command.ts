@@ -5,9 +5,9 @@
  */
 
 import { z } from "zod";
-import { VolcastError } from "../../core/mod.ts";
+import { shortList, VolcastError } from "../../core/mod.ts";
 import { BLOCK_SIZE, idOf, zoneOf } from "../../format/mod.ts";
-import { type Applied, applyImage, type ApplyOptions } from "../../image/mod.ts";
+import { type Applied, applyImage, type ApplyOptions, checkRestorable } from "../../image/mod.ts";
 import {
   adoptIncoming,
   exists,
@@ -37,7 +37,8 @@ export const applyCommand = defineCommand({
   details:
     `IMAGE is a file, the URL of an image, or - for standard input. A full image makes VOLUME, which
 must not exist yet; with --replace it takes the place of a replica when it has come in whole. An
-increment needs a replica that is at the increment's base.
+increment needs a replica that is at the increment's base. An image of several snapshots brings them
+all; images that follow each other are applied in their order.
 
 Everything in the image is checked before it counts: when it is damaged or cut off, VOLUME is as it
 was. When VOLUME is at the image's snapshot already, the exit code is 3.`,
@@ -83,6 +84,7 @@ async function apply(path: string, image: OpenedImage, options: Options): Promis
   const { header } = image;
   // The file is made by what a stranger's header says: the bounds first.
   zoneOf(header.capacity);
+  checkRestorable(header);
   if (!exists(path)) {
     if (header.base !== undefined) {
       throw new VolcastError(
@@ -170,10 +172,11 @@ function textOf(path: string, result: Result): string {
   if (result.kind === "current") {
     return `${path} is at '${result.name}' (${result.snapshot}) already`;
   }
-  const { kind, name, blocks, bytes, dropped } = result;
+  const { kind, name, blocks, bytes, dropped, along } = result;
+  const others = along === undefined ? "" : `; with ${shortList(along)}`;
   const gone = dropped.length === 0 ? "" : `; dropped ${dropped.join(", ")}`;
   const size = showBytes(blocks * BLOCK_SIZE);
   return `${path} is at '${name}' (${result.top}): ${
     kind === "full" ? "full image" : "increment"
-  } of ${counted(blocks, "block")} (${size}), ${showExactBytes(bytes)} read${gone}`;
+  } of ${counted(blocks, "block")} (${size}), ${showExactBytes(bytes)} read${others}${gone}`;
 }

@@ -11,30 +11,53 @@ import { chunksOf } from "../content.ts";
 import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
+import { SNAPSHOT_LIST } from "../schemas.ts";
 import { type ImageBytes, openTarget } from "../target.ts";
 import { showExactBytes } from "../units.ts";
 
 /** See the module. */
 export const imageCommand = defineCommand({
   name: ["image"],
-  summary: "write the image of a snapshot, or of what changed between two",
-  usage: "VOLUME EXPRESSION",
-  positionals: [2, 2],
-  details: `EXPRESSION is a snapshot ('june5', a full image) or a difference ('june5 - june3', an
-increment). The same image has the same bytes wherever and whenever it is made. The file takes its
-name when it is complete. Without -o the image goes to standard output.`,
+  summary: "write the image of a snapshot, of what changed between two, of any expression",
+  usage: "VOLUME [EXPRESSION]",
+  positionals: [1, 2],
+  details: `EXPRESSION is a snapshot ('june5', a full image), a difference ('june5 - june3', an
+increment), a sum that restores several snapshots ('june5 + june4 - june3'), or any other of +, - and &
+with parentheses; volcast plan says what it restores, and on what. With --snapshots in its place: a
+full image that has these snapshots too, readable at the target.
+
+The same image has the same bytes wherever and whenever it is made. The file takes its name when it is
+complete. Without -o the image goes to standard output.`,
   examples: [
     "volcast image site.vol june5 -o june5.img",
     "volcast image site.vol 'june5 - june3' -o june5.img",
+    "volcast image site.vol 'june5 + june4 - june3' -o level1.img",
+    "volcast image site.vol --snapshots all -o everything.img",
     "volcast image http://127.0.0.1:8080 june5 | ssh edge volcast apply copy.vol -",
   ],
   options: {
     output: { value: "FILE", alias: "o", help: "where to write; - is standard output" },
+    snapshots: {
+      value: "all|NAMES",
+      help: "a copy that keeps history: these, with commas between",
+    },
     force: { alias: "f", help: "write over a file that is there" },
   },
-  schema: z.object({ output: z.string().optional(), force: z.boolean().optional() }),
+  schema: z.object({
+    output: z.string().optional(),
+    snapshots: SNAPSHOT_LIST.optional(),
+    force: z.boolean().optional(),
+  }),
   async run([volume, select], options, terminal): Promise<number> {
-    parseExpression(select);
+    const { snapshots } = options;
+    if ((select === undefined) === (snapshots === undefined)) {
+      throw new VolcastError(
+        "usage",
+        "Cannot make the image: give either an expression or --snapshots",
+        "For example: volcast image site.vol june5 -o june5.img",
+      );
+    }
+    if (select !== undefined) parseExpression(select);
     const path = options.output ?? "-";
     if (path === "-") {
       if (options.output === undefined && Deno.stdout.isTerminal()) {
@@ -47,7 +70,9 @@ name when it is complete. Without -o the image goes to standard output.`,
     } else checkOutput(path, options.force ?? false);
     const progress = terminal.progress("Writing");
     await using target = openTarget(volume, { token: tokenFromEnvironment() });
-    const image = await target.image(select);
+    const image = select !== undefined
+      ? await target.image(select)
+      : await target.imageWithHistory(snapshots!);
     const chunks = counted(image, (done) => progress.update(done, image.byteCount));
     try {
       if (path === "-") {

@@ -17,6 +17,7 @@ import { NODE_NAME, PARENT_URL } from "../schemas.ts";
 const SCHEMA = z.object({
   site: NODE_NAME,
   parent: z.array(PARENT_URL).min(1, "at least one parent is needed"),
+  snapshots: z.literal("all").optional(),
   json: z.boolean().optional(),
 });
 
@@ -29,7 +30,8 @@ export const pullCommand = defineCommand({
   details:
     `Only the blocks that changed since the replica's snapshot are fetched. A volume that does not exist
 yet is made from the parent's full image. An interrupted pull goes on where it was. When there is
-nothing new, the exit code is 3.`,
+nothing new, the exit code is 3. Without --snapshots the replica gets the master alone, and keeps what it
+has while that lasts; with it, every snapshot comes, and can be read and passed on there.`,
   examples: [
     "volcast pull paris.vol --site paris --parent http://127.0.0.1:8080",
     "volcast pull paris.vol --site paris --parent http://lyon:8080 --parent http://origin:8080",
@@ -37,6 +39,7 @@ nothing new, the exit code is 3.`,
   options: {
     site: { value: "NAME", help: "this node's name" },
     parent: { value: "URL", list: true, help: "pull from this server; may be repeated" },
+    snapshots: { value: "all", help: "take and keep every snapshot since the replica's own" },
     json: { help: "say what was done as JSON" },
   },
   schema: SCHEMA,
@@ -63,7 +66,11 @@ nothing new, the exit code is 3.`,
           "Choose another path for the replica",
         );
       }
-      const result = await new Puller(node, { parents, drainMs: 0 }).pull();
+      const result = await new Puller(node, {
+        parents,
+        drainMs: 0,
+        snapshots: options.snapshots,
+      }).pull();
       progress.end();
       if (options.json) terminal.printJson(result);
       else terminal.print(describe(result));

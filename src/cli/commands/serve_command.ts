@@ -23,6 +23,7 @@ const SCHEMA = z.object({
   site: NODE_NAME.optional(),
   parent: z.array(PARENT_URL).optional(),
   every: DURATION_MS.default(60_000),
+  snapshots: z.literal("all").optional(),
   "max-lag": DURATION_MS.optional(),
   memory: BYTE_SIZE.default(64 * 2 ** 20),
 });
@@ -53,6 +54,10 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
     site: { value: "NAME", help: "this node's name; needed with --parent" },
     parent: { value: "URL", list: true, help: "pull from this server; may be repeated" },
     every: { value: "TIME", help: "time between pulls; 60s by default" },
+    snapshots: {
+      value: "all",
+      help: "with --parent: take and keep every snapshot, not the master alone",
+    },
     "max-lag": { value: "TIME", help: "/readyz says no when no parent was heard for this long" },
     memory: { value: "SIZE", help: "block cache; 64MiB by default" },
   },
@@ -141,6 +146,7 @@ async function followParents(
   const puller = new Puller(node, {
     parents,
     volumeOptions: { cacheBytes: options.memory },
+    snapshots: options.snapshots,
     opened: (volume: Volume) => volume.noteOwner(server.url),
   });
   await follow(node, puller, { everyMs: options.every, parents, log: server.log }, signal);
