@@ -68,6 +68,22 @@ Deno.test("image answers any expression, with a tag, ranges and a name for ever"
   assertEquals(plain.headers.get("etag"), `"${imageOf(origin.volume, top, base).etag}"`);
 });
 
+Deno.test("a name that means another snapshot now gives another image, and no snapshot none", async () => {
+  await using origin = await published(3);
+  const asked = query("june3 + june2 - june1");
+  const before = await origin.get(asked, { method: "HEAD" });
+  const canonical = before.headers.get("content-location")!;
+  await origin.get("/snapshots/june2", { method: "DELETE" });
+  assertEquals((await origin.get(asked, { method: "HEAD" })).status, 404);
+  assertEquals((await origin.get(canonical, { method: "HEAD" })).status, 404);
+  const again = { method: "POST", body: JSON.stringify({ name: "june2" }) };
+  assertEquals((await origin.get("/snapshots", again)).status, 201);
+  const after = await origin.get(asked, { method: "HEAD" });
+  assert(after.headers.get("etag") !== before.headers.get("etag"));
+  assertEquals(after.headers.get("volcast-top"), origin.volume.resolve("june2").id);
+  assertEquals((await origin.get(canonical, { method: "HEAD" })).status, 404);
+});
+
 Deno.test("images by name refuse what is no expression of ids, and what is not here", async () => {
   await using origin = await published(2);
   const { volumeId } = origin.volume;

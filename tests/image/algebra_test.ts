@@ -413,6 +413,42 @@ test("equal images have equal bytes and names however they are written, at every
   });
 });
 
+test("an image holds every snapshot that it names for as long as it is read", async () => {
+  const history = await History.begin(new MemoryStore(3000), new Random(15));
+  for (let i = 0; i < 4; i++) {
+    await history.change(20);
+    await history.snapshot();
+  }
+  const { volume } = history;
+  const leased = () => volume.leases.leased().map(({ name }) => name).sort();
+  for (
+    const [text, names] of [
+      ["s4 + s3 - s1", ["s1", "s3", "s4"]],
+      ["s4 & s2", ["s2", "s4"]],
+    ] as const
+  ) {
+    const image = imageOfText(volume, text);
+    const reader = image.stream().getReader();
+    await reader.read();
+    assertEquals(leased(), [...names], text);
+    await reader.cancel();
+    assertEquals(leased(), []);
+    // Deleted while it is read, and its blocks wanted by others: it comes whole all the same.
+    const whole = await bytesOf(image);
+    const slow = imageOfText(volume, text).stream().getReader();
+    const parts: number[] = [];
+    for (let part = await slow.read(); !part.done; part = await slow.read()) {
+      if (parts.length === 0 && text === "s4 & s2") {
+        await history.deleteSnapshot(history.kept[1]);
+        await history.churn(3, 200_000);
+      }
+      for (const byte of part.value) parts.push(byte);
+    }
+    assertEquals(new Uint8Array(parts), whole);
+  }
+  await history.close();
+});
+
 test("a cut image of several tops goes on, and another one with the same ends does not take its place", async () => {
   const history = await History.begin(new MemoryStore(3000), new Random(16), {
     writeBytes: 200_000,
