@@ -278,6 +278,39 @@ export function equalPlanes(a: Plane, b: Plane): boolean {
   return true;
 }
 
+/**
+ * What is in any of `planes` and in none of `others`, page by page and without empty pages. Where the
+ * make of the planes allows it, only pages are read in which `planes` differ from the first two of
+ * `others`: name those first that are most alike.
+ */
+export function* pagesOnlyIn(
+  planes: readonly Plane[],
+  others: readonly Plane[],
+): Generator<{ index: number; words: Uint32Array }> {
+  const candidates = new Set<number>();
+  for (const plane of planes) {
+    const [first, second] = others.slice(0, 2).map((other) => plane.differing?.(other));
+    const narrow = second === undefined ? undefined : new Set(second);
+    for (const index of first ?? narrow ?? plane.pages()) {
+      if (narrow?.has(index) ?? true) candidates.add(index);
+    }
+  }
+  for (const index of [...candidates].sort((a, b) => a - b)) {
+    const words = new Uint32Array(PAGE_WORDS);
+    for (const plane of planes) {
+      const page = plane.page(index);
+      for (let i = 0; i < PAGE_WORDS; i++) words[i] |= page[i];
+    }
+    for (const other of others) {
+      const page = other.page(index);
+      let rest = 0;
+      for (let i = 0; i < PAGE_WORDS; i++) rest |= words[i] &= ~page[i];
+      if (rest === 0) break;
+    }
+    if (words.some((word) => word !== 0)) yield { index, words };
+  }
+}
+
 /** The number of set bits below `vbn`. */
 export function rank(plane: Plane, vbn: number): number {
   const last = Math.floor(vbn / PAGE_BITS);

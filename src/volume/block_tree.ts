@@ -71,6 +71,11 @@ export class BlockTree {
     return this.#dirty.some((level) => level.size > 0);
   }
 
+  /** Whether block `index` is in memory and waits for `assign` and `write`. */
+  isChanged(index: number): boolean {
+    return this.#dirty[0]?.has(index) ?? false;
+  }
+
   /** Pointer to block `index` of the file; a hole where there is none, or none on disk yet. */
   pointer(index: number): Pointer {
     return this.#pointer(0, index);

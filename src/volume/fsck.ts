@@ -18,6 +18,7 @@ import {
 import { INO, type Pointer, typeOfMode } from "../format/mod.ts";
 import type { FileSystem } from "./file_system.ts";
 import { PlaneFile } from "./plane_file.ts";
+import { checkShadowContent, checkShadowFile } from "./shadow_check.ts";
 import type { Snapshot, Volume } from "./volume.ts";
 import { ContentChecker, walkRoot } from "./walk.ts";
 
@@ -63,15 +64,17 @@ export function fsck(
   const roots = uniqueRoots(volume);
   const total = roots.reduce((blocks, root) => blocks + root.blockCount, 0);
   let done = 0;
+  const finder = (snapshot: Snapshot) => (problem: string) => {
+    findingCount++;
+    if (findings.length < MAX_FINDINGS) findings.push({ snapshot: snapshot.name, problem });
+  };
   for (const snapshot of roots) {
-    const find = (problem: string) => {
-      findingCount++;
-      if (findings.length < MAX_FINDINGS) findings.push({ snapshot: snapshot.name, problem });
-    };
+    const find = finder(snapshot);
     try {
       checkBlocks(volume, snapshot, checked, find, () => {
         if (++done % 4096 === 0) options.progress?.(done, total);
       });
+      checkShadowFile(volume, snapshot, find);
       const counts = checkNames(volume.fileSystem(snapshot), find);
       if (snapshot.id === volume.current.id) Object.assign(report, counts);
     } catch (error) {
@@ -79,11 +82,9 @@ export function fsck(
       find(error.message);
     }
   }
-  if (volume.role === "origin" && findingCount === 0) {
-    checkSummary(volume, (problem) => {
-      findingCount++;
-      findings.push({ snapshot: "active", problem });
-    });
+  if (findingCount === 0) {
+    if (volume.role === "origin") checkSummary(volume, finder(volume.current));
+    checkShadowContent(volume, checked.plane, finder(volume.current));
   }
   return {
     clean: findingCount === 0,

@@ -76,6 +76,11 @@ export interface Snapshot extends SnapshotRecord {
   readonly id: string;
 }
 
+/** A shadow snapshot: the plane of one whose blocks may be used again. It can only be a base. */
+export interface Shadow extends Snapshot {
+  readonly slot: number;
+}
+
 /** A file system held for reading. Release it when done: its blocks are kept until then. */
 export interface View {
   readonly snapshot: Snapshot;
@@ -252,10 +257,15 @@ export class Volume {
   }
 
   #listSnapshots(): Snapshot[] {
-    const listed = this.#snapshots.map((record) => ({ ...record, id: snapshotId(record) }));
+    const listed = this.#snapshots.filter(({ slot }) => slot === undefined).map(withId);
     if (this.role === "origin") return listed;
     const held = new Set(this.#local.held);
     return [...listed.filter((snapshot) => held.has(snapshot.id)), this.current];
+  }
+
+  /** Shadows of the current root, oldest first. They are no snapshots: nothing can be read from them. */
+  shadows(): readonly Shadow[] {
+    return this.#snapshots.map(withId).filter(isShadow);
   }
 
   /** Named pointers. At a replica `master` is what was applied, whatever the root's table says. */
@@ -276,6 +286,14 @@ export class Volume {
   resolve(ref: string): Snapshot {
     const found = this.find(ref);
     if (found !== undefined) return found;
+    const shadow = this.findBase(ref);
+    if (shadow !== undefined) {
+      throw new VolcastError(
+        "usage",
+        `Cannot read the snapshot '${shadow.name}': it is a shadow: its blocks may be used again`,
+        "It can only be the base of an image",
+      );
+    }
     const names = this.snapshots().map((snapshot) => snapshot.name);
     throw new VolcastError(
       "not-found",
@@ -296,6 +314,16 @@ export class Volume {
       ? snapshots.find((snapshot) => snapshot.id === wanted) ??
         (this.current.id === wanted ? this.current : undefined)
       : snapshots.find((snapshot) => snapshot.name === wanted);
+  }
+
+  /** Like {@linkcode find}, a shadow too: whatever can be the base of an image. */
+  findBase(ref: string): Snapshot | undefined {
+    return this.find(ref) ?? this.shadows().find(({ id, name }) => id === ref || name === ref);
+  }
+
+  /** Like {@linkcode resolve}, a shadow too. @throws {VolcastError} `not-found`. */
+  resolveBase(ref: string): Snapshot {
+    return this.findBase(ref) ?? this.resolve(ref);
   }
 
   /** Holds a file system for reading. @param ref As in {@linkcode resolve}. */
@@ -328,6 +356,30 @@ export class Volume {
   plane(snapshot: { id: string; root: Pointer }): PlaneFile {
     const { tree } = this.fileSystem(snapshot).open(INO.blockMap);
     return new PlaneFile(tree, pageCountOf(this.zone.capacity));
+  }
+
+  /**
+   * The plane of a shadow as of a root. What it has of the blocks of that root, or of any snapshot
+   * between the shadow and that root, holds what it held in the shadow's snapshot. The same at every
+   * node that has the root.
+   *
+   * @param id Of the shadow.
+   * @param state The root; the current one by default.
+   * @throws {VolcastError} `not-found` when it is no shadow in that root.
+   */
+  shadowPlane(id: string, state: { id: string; root: Pointer } = this.current): PlaneFile {
+    const fs = this.fileSystem(state);
+    const shadow = decodeSnapshots(readAll(fs, INO.snapshots)).map(withId).filter(isShadow)
+      .find((candidate) => candidate.id === id);
+    if (shadow === undefined) {
+      throw new VolcastError(
+        "not-found",
+        `Cannot find the shadow ${id}: it is none in ${state.id}`,
+        "Ask for it as of a later snapshot",
+      );
+    }
+    const pageCount = pageCountOf(this.zone.capacity);
+    return new PlaneFile(fs.open(INO.shadows).tree, pageCount, shadow.slot * pageCount);
   }
 
   /**
@@ -454,6 +506,8 @@ export class Volume {
       return new BlockTree(this.io, inode.height, inode.slots, space);
     });
     space.attach(trees[0], trees[1]);
+    const shadows = live.readInode(INO.shadows);
+    if (shadows.mode !== 0) space.attachShadows(this.io, shadows);
     space.reclaim = () => this.leases.endAll();
     this.#writer = new Writer({
       volume: this,
@@ -551,6 +605,14 @@ export class Volume {
     Deno.unrefTimer(timer);
     this.#timer = timer;
   }
+}
+
+function withId(record: SnapshotRecord): Snapshot {
+  return { ...record, id: snapshotId(record) };
+}
+
+function isShadow(snapshot: Snapshot): snapshot is Shadow {
+  return snapshot.slot !== undefined;
 }
 
 /** The newest valid superblock of a store. */

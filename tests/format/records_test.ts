@@ -30,6 +30,7 @@ import {
   MAX_BLOCKS,
   MIN_BLOCKS,
   type Root,
+  SHADOW_SLOTS,
   SNAPSHOT_ID_PATTERN,
   snapshotId,
   type SnapshotRecord,
@@ -183,7 +184,12 @@ const snapshots: fc.Arbitrary<SnapshotRecord> = fc.record({
   root: fc.record({ vbn: fc.nat(2 ** 32 - 1), crc: fc.nat(2 ** 32 - 1) }),
   time: fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
   blockCount: fc.maxSafeNat(),
-});
+}).chain((regular) =>
+  fc.oneof(
+    fc.constant(regular),
+    fc.nat(SHADOW_SLOTS - 1).map((slot) => ({ ...regular, slot })),
+  )
+);
 
 test("the tables of snapshots and pointers are read as they were written", () => {
   fc.assert(
@@ -211,8 +217,10 @@ test("tables that do not follow their layout are refused", () => {
     bytes[512 + at] = value;
     return bytes;
   };
-  refuse(() => decodeSnapshots(change(32, 1)), "damaged"); // kind
-  refuse(() => decodeSnapshots(change(33, 1)), "damaged"); // reserved
+  refuse(() => decodeSnapshots(change(32, 2)), "damaged"); // kind
+  refuse(() => decodeSnapshots(change(33, 1)), "damaged"); // the slot of a regular snapshot
+  const shadow = encodeSnapshots([{ ...record, slot: SHADOW_SLOTS }]);
+  refuse(() => decodeSnapshots(shadow), "damaged");
   refuse(() => decodeSnapshots(change(35, 1)), "damaged"); // a name of 257 bytes
   refuse(() => decodeSnapshots(change(36, 0xff)), "damaged"); // not UTF-8
   refuse(() => decodeSnapshots(change(511, 1)), "damaged");
