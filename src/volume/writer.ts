@@ -210,7 +210,7 @@ export class Writer {
   #listed(id: string): Snapshot {
     const found = this.#parts.volume.snapshots().find((snapshot) => snapshot.id === id);
     if (found !== undefined) return found;
-    // A shadow says what it is.
+    // A shadow, and what is not there at all, has an error of its own.
     this.#parts.volume.resolve(id);
     throw new VolcastError(
       "not-found",
