@@ -27,6 +27,7 @@ import type {
   ImageBytes,
   PointerInfo,
   PublishOptions,
+  ShadowInfo,
   Target,
 } from "./target.ts";
 
@@ -49,12 +50,15 @@ const TYPE = z.enum(
 const SNAPSHOT = z.object({
   id: z.string(),
   name: z.string(),
+  // Servers before shadows said nothing of it.
+  kind: z.enum(["regular", "shadow"]).default("regular"),
   cp: count,
   time: z.string(),
   blocks: count,
   bytes: count,
   pointers: z.array(z.string()),
 });
+const SHADOW = SNAPSHOT.extend({ releasedBlocks: count });
 const POINTER = z.object({ name: z.string(), snapshot: z.string(), snapshotName: z.string() });
 const PLAN = z.object({ blocks: count, bytes: count, runs: count, blockBytes: count });
 const FILE = z.object({
@@ -148,6 +152,11 @@ export class HttpTarget implements Target {
 
   createSnapshot(name: string, options: { pointers?: string[] } = {}): Promise<SnapshotInfo> {
     return this.#json("/snapshots", SNAPSHOT, jsonBody("POST", { name, ...options }));
+  }
+
+  shadowSnapshot(ref: string): Promise<ShadowInfo> {
+    const path = `/snapshots/${encodeURIComponent(ref)}`;
+    return this.#json(path, SHADOW, jsonBody("PATCH", { kind: "shadow" }));
   }
 
   async deleteSnapshot(ref: string): Promise<void> {

@@ -12,7 +12,13 @@ import {
   type TreeEntry,
 } from "../archive/mod.ts";
 import { VolcastError } from "../core/mod.ts";
-import { imageOfExpression, type SnapshotInfo, snapshotJson, volumeStatus } from "../http/mod.ts";
+import {
+  imageOfExpression,
+  type SnapshotInfo,
+  snapshotJson,
+  snapshotsJson,
+  volumeStatus,
+} from "../http/mod.ts";
 import { type Plan, planExpression } from "../image/mod.ts";
 import { ACTIVE, MASTER, openVolumeFile, type View, type Volume } from "../volume/mod.ts";
 import type {
@@ -21,6 +27,7 @@ import type {
   ImageBytes,
   PointerInfo,
   PublishOptions,
+  ShadowInfo,
   Target,
 } from "./target.ts";
 
@@ -75,7 +82,7 @@ export class LocalTarget implements Target {
   }
 
   snapshots(): Promise<SnapshotInfo[]> {
-    return Promise.resolve(this.#volume.snapshots().map((one) => infoOf(this.#volume, one)));
+    return Promise.resolve(snapshotsJson(this.#volume));
   }
 
   async createSnapshot(
@@ -86,8 +93,16 @@ export class LocalTarget implements Target {
     return infoOf(this.#volume, snapshot);
   }
 
+  async shadowSnapshot(ref: string): Promise<ShadowInfo> {
+    const { id } = this.#volume.resolveBase(ref);
+    const { shadow, released } = await this.#volume.exclusive((writer) =>
+      writer.shadowSnapshot(id)
+    );
+    return { ...infoOf(this.#volume, shadow), releasedBlocks: released };
+  }
+
   async deleteSnapshot(ref: string): Promise<void> {
-    const { id } = this.#volume.resolve(ref);
+    const { id } = this.#volume.resolveBase(ref);
     await this.#volume.exclusive((writer) => writer.deleteSnapshot(id));
   }
 

@@ -26,6 +26,7 @@ import { serveCommand } from "./commands/serve_command.ts";
 import { snapshotCreateCommand } from "./commands/snapshot_create_command.ts";
 import { snapshotDeleteCommand } from "./commands/snapshot_delete_command.ts";
 import { snapshotListCommand } from "./commands/snapshot_list_command.ts";
+import { snapshotShadowCommand } from "./commands/snapshot_shadow_command.ts";
 import { statCommand } from "./commands/stat_command.ts";
 import { statusCommand } from "./commands/status_command.ts";
 import { versionCommand } from "./commands/version_command.ts";
@@ -48,6 +49,7 @@ export const COMMANDS: readonly Command[] = [
   statCommand,
   snapshotCreateCommand,
   snapshotListCommand,
+  snapshotShadowCommand,
   snapshotDeleteCommand,
   pointerSetCommand,
   pointerListCommand,

@@ -36,7 +36,10 @@ const STATUS = z.object({
   current: SNAPSHOT.nullish(),
   master: SNAPSHOT.nullish(),
   snapshots: count.optional(),
+  shadows: count.optional(),
   sites: count.optional(),
+  pinnedBytes: z.record(z.string(), count).optional(),
+  pinBudgetBytes: count.nullish(),
 });
 
 /** Rows for {@linkcode fields}. */
@@ -73,7 +76,7 @@ export function statusText(value: unknown): string {
 
 /** The rows about the volume. */
 export function volumeRows(status: z.output<typeof STATUS>): Rows {
-  const { volume, current, master, snapshots, sites } = status;
+  const { volume, current, master, snapshots, shadows, sites } = status;
   if (!volume) return [];
   return [
     ["volume", volume.id],
@@ -91,7 +94,20 @@ export function volumeRows(status: z.output<typeof STATUS>): Rows {
     ["current", current ? showSnapshot(current) : undefined],
     ["master", master ? showSnapshot(master) : "none: publish moves it"],
     ["snapshots", snapshots === undefined ? undefined : String(snapshots)],
+    ["shadows", shadows ? String(shadows) : undefined],
     ["sites", sites === undefined ? undefined : String(sites)],
+    ...pinRows(status),
+  ];
+}
+
+/** What sites keep, the greatest first. */
+function pinRows({ pinnedBytes = {}, pinBudgetBytes }: z.output<typeof STATUS>): Rows {
+  const rows = Object.entries(pinnedBytes).filter(([, byteCount]) => byteCount > 0)
+    .sort(([, a], [, b]) => b - a)
+    .map(([site, byteCount]) => [`kept by ${site}`, showExactBytes(byteCount)] as const);
+  return [
+    ...rows,
+    ["pin budget", pinBudgetBytes ? `${showExactBytes(pinBudgetBytes)} a site` : undefined],
   ];
 }
 

@@ -21,6 +21,12 @@ export interface PointerInfo {
   readonly snapshotName: string;
 }
 
+/** A snapshot that became a shadow. */
+export interface ShadowInfo extends SnapshotInfo {
+  /** Blocks that nobody keeps any more. */
+  readonly releasedBlocks: number;
+}
+
 /** What is known of a file in a volume. Times are ns since 1970. */
 export interface FileDescription extends FileInfo {
   /** From the root, beginning with `/`. */
@@ -69,11 +75,13 @@ export interface Target extends AsyncDisposable {
   entries(ref?: string, path?: string): AsyncIterable<TreeEntry>;
   /** What there is to say about the volume and who has it. */
   status(): Promise<Record<string, unknown>>;
-  /** All snapshots, oldest first. */
+  /** All snapshots and shadows, oldest first. */
   snapshots(): Promise<SnapshotInfo[]>;
   /** Takes a snapshot; pointers are moved to it in the same consistency point. */
   createSnapshot(name: string, options?: { pointers?: string[] }): Promise<SnapshotInfo>;
-  /** Deletes a snapshot. @throws {VolcastError} `held`. */
+  /** Makes a shadow of a snapshot. @throws {VolcastError} `held` while a pointer names it. */
+  shadowSnapshot(ref: string): Promise<ShadowInfo>;
+  /** Deletes a snapshot or a shadow. @throws {VolcastError} `held`. */
   deleteSnapshot(ref: string): Promise<void>;
   /** All pointers. */
   pointers(): Promise<PointerInfo[]>;

@@ -49,6 +49,7 @@ export function createApp(
       options.access.requireAdmin(headers);
     }
     await next();
+    if (c.res.ok && method !== "GET" && method !== "HEAD") node.changed();
     setStateHeaders(c.res.headers, node);
   });
   app.route("/replicate", replicateRoutes);

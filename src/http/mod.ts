@@ -11,4 +11,10 @@ export * from "./peer.ts";
 export * from "./problem.ts";
 export * from "./server.ts";
 export { imageOfExpression } from "./routes/images.ts";
-export { type SnapshotInfo, snapshotJson, type VolumeStatus, volumeStatus } from "./describe.ts";
+export {
+  type SnapshotInfo,
+  snapshotJson,
+  snapshotsJson,
+  type VolumeStatus,
+  volumeStatus,
+} from "./describe.ts";

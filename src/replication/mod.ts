@@ -9,5 +9,6 @@ export * from "./events.ts";
 export * from "./follow.ts";
 export * from "./node.ts";
 export * from "./peer.ts";
+export * from "./pin_budget.ts";
 export * from "./pull.ts";
 export * from "./select.ts";

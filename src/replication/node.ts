@@ -37,6 +37,9 @@ export class Node {
   unconfirmed: string | undefined;
   /** Bytes of a transfer under way. */
   transfer: { readonly top: string; readonly done: number; readonly total: number } | undefined;
+  /** Bytes that a site's base may keep; `undefined` without a limit. */
+  pinBudgetBytes: number | undefined;
+  readonly #watchers = new Set<() => void>();
   #volume: Volume | undefined;
 
   constructor(options: { name: string; path: string; volume?: Volume }) {
@@ -73,6 +76,17 @@ export class Node {
     return old;
   }
 
+  /** Calls `watcher` after each change of the volume or of the sites. @returns A function that ends it. */
+  onChange(watcher: () => void): () => void {
+    this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  /** Something was published, taken, deleted, moved or confirmed. */
+  changed(): void {
+    for (const watcher of this.#watchers) watcher();
+  }
+
   /** Tells everybody that `master` moved. */
   announceMaster(): void {
     const master = this.#volume?.find(MASTER);
@@ -96,9 +110,9 @@ export class Node {
    */
   async confirm(site: string, position: SitePosition): Promise<SiteState> {
     const { volume } = this;
-    volume.resolve(position.snapshot);
+    volume.resolveBase(position.snapshot);
     // Needs that nobody here can serve any more would keep nothing.
-    const needs = position.needs.filter((id) => volume.find(id) !== undefined);
+    const needs = position.needs.filter((id) => volume.findBase(id) !== undefined);
     const known = Object.hasOwn(volume.local.sites, site) ? volume.local.sites[site] : undefined;
     // Sites repeat themselves; what is known already costs no write.
     const same = known?.snapshot === position.snapshot &&

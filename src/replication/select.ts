@@ -74,8 +74,9 @@ function selectTop(volume: Volume, { since, to, site }: ReplicationRequest): Sna
 function checkSameHistory(volume: Volume, since: string): void {
   if (!SNAPSHOT_ID_PATTERN.test(since)) return;
   const cp = Number(since.split("-")[0]);
-  const known = [...volume.snapshots(), volume.current].find((snapshot) => snapshot.cp === cp);
-  if (known === undefined) return;
+  const known = [...volume.snapshots(), ...volume.shadows(), volume.current]
+    .find((snapshot) => snapshot.cp === cp);
+  if (known === undefined || known.id === since) return;
   throw new VolcastError(
     "diverged",
     `Cannot make an increment since ${since}: here consistency point ${cp} is ${known.id}, so the two ` +

@@ -58,6 +58,8 @@ const LOCAL_STATE = z.object({
   /** Snapshots whose blocks are all here; the current root's own is implied. */
   held: z.array(snapshotId).default([]),
   sites: z.record(z.string(), SITE_STATE).default({}),
+  /** Shadows that the pin budget made; they go when no site stands on them any more. */
+  shadowed: z.array(snapshotId).optional(),
   /** An image that is coming in. */
   transfer: TRANSFER.optional(),
 });

@@ -7,7 +7,7 @@
 import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
 import { HttpPeer, type Listen, type RunningServer, startServer } from "../../http/mod.ts";
-import { follow, Node, Puller } from "../../replication/mod.ts";
+import { follow, keepPinBudget, Node, Puller } from "../../replication/mod.ts";
 import { exists, openVolumeFile, type Volume } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
 import { siteTokensFromEnvironment, tokenFromEnvironment } from "../environment.ts";
@@ -25,6 +25,7 @@ const SCHEMA = z.object({
   every: DURATION_MS.default(60_000),
   "max-lag": DURATION_MS.optional(),
   memory: BYTE_SIZE.default(64 * 2 ** 20),
+  "pin-budget": BYTE_SIZE.optional(),
 });
 type Options = z.output<typeof SCHEMA>;
 const GRACE_MS = 10_000;
@@ -40,6 +41,10 @@ export const serveCommand = defineCommand({
 and as soon as the parent announces one. A volume that does not exist yet is made from the parent's
 full image. Several --parent are tried in the order given.
 
+With --pin-budget, a site that falls behind cannot fill the volume: its base becomes a shadow (see
+snapshot shadow) when it keeps more than SIZE from being used again. Snapshots that a pointer names
+stay as they are.
+
 Routes that change something need the token in VOLCAST_TOKEN, unless none is set and the server
 listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites tokens of their own.`,
   examples: [
@@ -54,6 +59,10 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
     parent: { value: "URL", list: true, help: "pull from this server; may be repeated" },
     every: { value: "TIME", help: "time between pulls; 60s by default" },
     "max-lag": { value: "TIME", help: "/readyz says no when no parent was heard for this long" },
+    "pin-budget": {
+      value: "SIZE",
+      help: "most that a site's base may keep from being used again; more makes it a shadow",
+    },
     memory: { value: "SIZE", help: "block cache; 64MiB by default" },
   },
   schema: SCHEMA,
@@ -79,10 +88,14 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
       terminal.print(`Serving ${path} at ${server.url}`);
       if (server.wwwUrl !== undefined) terminal.print(`Serving its files at ${server.wwwUrl}`);
       const following = followParents(node, options, { url: server.url, log }, stopping.signal);
+      const budgeting = keepBudget(node, options, log, stopping.signal);
       await aborted(stopping.signal);
       log("Stopping");
       // A parent that does not let go of a connection must not keep this process.
-      await Promise.all([server.stop(), Promise.race([following, graceOver()])]);
+      await Promise.all([
+        server.stop(),
+        Promise.race([Promise.all([following, budgeting]), graceOver()]),
+      ]);
     } finally {
       for (const signal of signals) Deno.removeSignalListener(signal, stop);
       await node.volumeIfAny?.close();
@@ -144,6 +157,18 @@ async function followParents(
     opened: (volume: Volume) => volume.noteOwner(server.url),
   });
   await follow(node, puller, { everyMs: options.every, parents, log: server.log }, signal);
+}
+
+async function keepBudget(
+  node: Node,
+  options: Options,
+  log: (text: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const bytes = options["pin-budget"];
+  if (bytes === undefined) return;
+  node.pinBudgetBytes = bytes;
+  await keepPinBudget(node, { bytes, log }, signal);
 }
 
 /** The time that ending may take. */
