@@ -94,10 +94,11 @@ export class PinBudget {
       const excess = this.#excess(volume);
       if (excess === undefined) return;
       const { snapshot, reason } = excess;
-      // Noted before: a crash between leaves a note of a shadow that is none, which is dropped.
+      // Noted before: a crash between leaves a note of a shadow that is none, which is dropped. Without
+      // room for the note the shadow stays until somebody deletes it.
       await volume.updateLocal((local) => {
         local.shadowed = [...new Set([...local.shadowed ?? [], snapshot.id])];
-      });
+      }).catch((error) => this.#options.log(messageOf(error)));
       const { released } = await writer.shadowSnapshot(snapshot.id);
       this.#options.log(
         `Made '${snapshot.name}' (${snapshot.id}) a shadow: ${reason}, the budget is ` +

@@ -179,8 +179,12 @@ export class Writer {
   async shadowSnapshot(id: string): Promise<{ shadow: Shadow; released: number }> {
     const { volume } = this.#parts;
     const { shadows } = this.space;
-    if (volume.shadows().some((shadow) => shadow.id === id)) {
-      throw new VolcastError("nothing", `Cannot make a shadow of ${id}: it is one already`);
+    const present = volume.shadows().find((shadow) => shadow.id === id);
+    if (present !== undefined) {
+      throw new VolcastError(
+        "nothing",
+        `Cannot make a shadow of '${present.name}' (${id}): it is a shadow already`,
+      );
     }
     const snapshot = this.#listed(id);
     this.#refusePointed(snapshot, "make a shadow of");

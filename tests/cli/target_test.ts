@@ -237,6 +237,27 @@ for (const [kind, withTarget] of Object.entries(MAKES)) {
       assertEquals((await target.snapshots()).map(({ name }) => name), ["one"]);
     }));
 
+  test(`a ${kind} target makes shadows, lists and deletes them`, () =>
+    withTarget(async ({ target }) => {
+      await target.publish(release("1"), { as: "one" });
+      const held = await assertRejects(() => target.shadowSnapshot("one"), VolcastError);
+      assertEquals(held.kind, "held");
+      await target.publish(release("2"), { as: "two" });
+      const { releasedBlocks, ...shadow } = await target.shadowSnapshot("one");
+      assert(releasedBlocks > 0, `${releasedBlocks} blocks`);
+      assertEquals([shadow.name, shadow.kind, shadow.pointers], ["one", "shadow", []]);
+      const listed = await target.snapshots();
+      assertEquals(listed.map(({ name, kind }) => [name, kind]), [
+        ["one", "shadow"],
+        ["two", "regular"],
+      ]);
+      assertEquals(listed[0], shadow);
+      const again = await assertRejects(() => target.shadowSnapshot("one"), VolcastError);
+      assertEquals(again.kind, "nothing");
+      await target.deleteSnapshot("one");
+      assertEquals((await target.snapshots()).map(({ name }) => name), ["two"]);
+    }));
+
   test(`a ${kind} target tells why the sender's side failed, and publishes nothing then`, () =>
     withTarget(async ({ target }) => {
       await target.publish(release("1"), { as: "one" });
