@@ -109,3 +109,24 @@ Deno.test("/sites, /status and /metrics say what each site keeps", async () => {
   assertEquals(after.pinnedBytes.paris, 0);
   assertEquals(after.pinnedBytes.rome, after.pinnedBytes.oslo);
 });
+
+Deno.test("a node tells whoever watches it of each request that changed something", async () => {
+  await using origin = await makeNode();
+  const june3 = await origin.publish("june3", { a: "one" });
+  let changes = 0;
+  const forget = origin.node.onChange(() => changes++);
+  const sent = async (path: string, init?: RequestInit) => {
+    const before = changes;
+    await (await origin.get(path, init)).body?.cancel();
+    return changes - before;
+  };
+  const post = { method: "POST", body: JSON.stringify({ name: "june4" }) };
+  assertEquals(await sent("/snapshots", post), 1);
+  assertEquals(await sent("/snapshots", post), 0, "it is there already");
+  assertEquals(await sent("/sites/paris", confirm(june3)), 1);
+  assertEquals(await sent("/sites"), 0);
+  assertEquals(await sent("/snapshots/june4", shadow), 1);
+  assertEquals(await sent("/sites/paris", { method: "DELETE" }), 1);
+  forget();
+  assertEquals(await sent("/snapshots/june4", { method: "DELETE" }), 0);
+});

@@ -214,12 +214,15 @@ test("a replica has no budget to keep", async () => {
   const replica = await replicaOf(origin.volume, a);
   const node = new Node({ name: "paris", path: "unused.vol", volume: replica.volume });
   await node.confirm("rome", { snapshot: a, needs: [] });
+  await replica.volume.updateLocal((local) => {
+    local.shadowed = [a];
+  });
   const log: string[] = [];
   await new PinBudget(node, { bytes: 1, log: (text) => log.push(text) }).enforce();
   await new PinBudget(new Node({ name: "oslo", path: "unused.vol" }), {
     bytes: 1,
     log: (text) => log.push(text),
   }).enforce();
-  assertEquals(log, []);
+  assertEquals([log, replica.volume.local.shadowed], [[], [a]]);
   await replica.volume.close();
 });
