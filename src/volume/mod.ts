@@ -15,6 +15,7 @@ export * from "./local_state.ts";
 export * from "./mutex.ts";
 export * from "./plane_file.ts";
 export * from "./space.ts";
+export * from "./superblocks.ts";
 export * from "./volume.ts";
 export * from "./volume_file.ts";
 export * from "./walk.ts";

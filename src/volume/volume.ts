@@ -20,13 +20,10 @@
 
 import { assert, damaged, messageOf, pageCountOf, VolcastError } from "../core/mod.ts";
 import {
-  BLOCK_SIZE,
   bytesToHex,
   decodePointers,
   decodeRoot,
   decodeSnapshots,
-  decodeSuperblock,
-  encodeSuperblock,
   INO,
   type Pointer,
   type PointerRecord,
@@ -50,6 +47,7 @@ import { Mutex } from "./mutex.ts";
 import { emptyRoot, makeMetafiles } from "./new_volume.ts";
 import { PlaneFile } from "./plane_file.ts";
 import { Space } from "./space.ts";
+import { readSuperblock, type Step, Superblocks } from "./superblocks.ts";
 import { Writer } from "./writer.ts";
 
 /** Settings of an open volume. */
@@ -102,7 +100,7 @@ export class Volume {
   readonly #localMutex = new Mutex();
   readonly #fileSystems = new Map<string, FileSystem>();
   readonly volumeId: string;
-  #superblock: Superblock | undefined;
+  readonly #superblocks: Superblocks;
   #local: LocalState;
   #root: Root | undefined;
   #snapshots: SnapshotRecord[] = [];
@@ -117,7 +115,7 @@ export class Volume {
 
   private constructor(
     store: BlockStore,
-    parts: { zone: Zone; volumeId: string; options: VolumeOptions },
+    parts: { zone: Zone; volumeId: string; options: VolumeOptions; superblock?: Superblock },
   ) {
     this.options = {
       cacheBytes: parts.options.cacheBytes ?? 64 * 2 ** 20,
@@ -129,6 +127,7 @@ export class Volume {
     this.volumeId = parts.volumeId;
     this.#store = new GatheringStore(store);
     this.io = new BlockIo(this.#store, new BlockCache(this.options.cacheBytes));
+    this.#superblocks = new Superblocks(this.io, parts, parts.superblock);
     this.leases = new Leases(() => this.#writer?.space.expire(this.leases.oldest));
     this.#localZone = new LocalZone(this.#store, this.zone);
     this.#local = this.#localZone.read();
@@ -171,8 +170,8 @@ export class Volume {
         `Cannot open the volume: its data begins at VBN ${superblock.dataStart}, here at ${zone.data.start}`,
       );
     }
-    const volume = new Volume(store, { zone, volumeId: superblock.volumeId, options });
-    volume.#superblock = superblock;
+    const { volumeId } = superblock;
+    const volume = new Volume(store, { zone, volumeId, options, superblock });
     volume.#loadRoot();
     if (superblock.role === "origin") volume.#startWriting();
     return volume;
@@ -192,18 +191,19 @@ export class Volume {
 
   /** Whether this node writes the volume, or follows a parent. */
   get role(): "origin" | "replica" {
-    return this.#superblock?.role ?? "replica";
+    return this.#superblocks.inForce?.role ?? "replica";
   }
 
   /** Whether there is a root: false until a full image has come in whole. */
   get hasRoot(): boolean {
-    return this.#superblock !== undefined;
+    return this.#superblocks.inForce !== undefined;
   }
 
   /** The superblock in force. */
   get superblock(): Superblock {
-    assert(this.#superblock !== undefined, "the volume has a root");
-    return this.#superblock;
+    const { inForce } = this.#superblocks;
+    assert(inForce !== undefined, "the volume has a root");
+    return inForce;
   }
 
   /** The root in force: that of the last consistency point. */
@@ -393,16 +393,7 @@ export class Volume {
    */
   async flip(next: { cp: number; root: Pointer; name: string; time: bigint }): Promise<void> {
     await this.#guarded(() => this.#store.sync());
-    await this.#writeSuperblock({
-      volumeId: this.volumeId,
-      role: "replica",
-      capacity: this.zone.capacity,
-      dataStart: this.zone.data.start,
-      sequence: (this.#superblock?.sequence ?? 0) + 1,
-      cp: next.cp,
-      root: next.root,
-      applied: { name: next.name, time: next.time },
-    });
+    await this.#move({ ...next, kind: "apply" });
   }
 
   /** Commits what is in memory, ends every lease and gives the store back. */
@@ -476,15 +467,7 @@ export class Volume {
         epoch: live.root.epoch,
       });
       await this.#store.sync();
-      await this.#writeSuperblock({
-        volumeId: this.volumeId,
-        role: "origin",
-        capacity: this.zone.capacity,
-        dataStart: this.zone.data.start,
-        sequence: (this.#superblock?.sequence ?? 0) + 1,
-        cp: root.cp,
-        root: pointer,
-      });
+      await this.#move({ kind: "commit", cp: root.cp, root: pointer });
       live.cp = root.cp + 1;
       space.committed(root.cp, this.leases.oldest);
       this.#lastCheckpoint = Date.now();
@@ -493,14 +476,8 @@ export class Volume {
     });
   }
 
-  async #writeSuperblock(superblock: Superblock): Promise<void> {
-    await this.#guarded(async () => {
-      this.io.writeRun(superblock.sequence % 2, encodeSuperblock(superblock));
-      await this.#store.sync();
-      // At one go: nobody may see the new root with the snapshots and pointers of the old one.
-      this.#superblock = superblock;
-      this.#loadRoot();
-    });
+  async #move(step: Step): Promise<void> {
+    await this.#guarded(() => this.#superblocks.move(step, () => this.#loadRoot()));
   }
 
   /** Runs something that writes; any error there poisons the volume. */
@@ -551,25 +528,4 @@ export class Volume {
     Deno.unrefTimer(timer);
     this.#timer = timer;
   }
-}
-
-/** The newest valid superblock of a store. */
-export function readSuperblock(store: BlockStore): Superblock {
-  const slots: Superblock[] = [];
-  if (store.capacity >= 2) {
-    for (const vbn of [0, 1]) {
-      const block = new Uint8Array(BLOCK_SIZE);
-      store.read(vbn, block);
-      const superblock = decodeSuperblock(block);
-      if (superblock !== undefined) slots.push(superblock);
-    }
-  }
-  const newest = slots.sort((a, b) => b.sequence - a.sequence)[0];
-  if (newest === undefined) {
-    throw damaged(
-      "Cannot open the volume: it has no valid superblock",
-      "It is not a volcast volume, or both superblocks are damaged",
-    );
-  }
-  return newest;
 }

@@ -11,7 +11,8 @@ import { divCeil, messageOf, VolcastError } from "../core/mod.ts";
 import { BLOCK_SIZE, snapshotId, zoneOf } from "../format/mod.ts";
 import { FileStore } from "../store/mod.ts";
 import { readOwner } from "./local_state.ts";
-import { type CreateOptions, readSuperblock, Volume, type VolumeOptions } from "./volume.ts";
+import { readSuperblock } from "./superblocks.ts";
+import { type CreateOptions, Volume, type VolumeOptions } from "./volume.ts";
 
 /**
  * Makes a volume of `byteCount` bytes in a new file. The file is sparse: it takes only what is

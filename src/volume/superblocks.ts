@@ -1,0 +1,123 @@
+/**
+ * Which root is in force at a node, and how that changes: the superblocks.
+ *
+ * Invariants:
+ * 1. The two slots are written in turn, so that the one in force is never written over. The newest
+ *    valid one counts.
+ * 2. One superblock is one step: a crash leaves the state before it or the state after it.
+ * 3. In memory a superblock is in force once it is durable, never before.
+ *
+ * States, and the steps that lead from one to the next:
+ *
+ * ```
+ * (none) ---commit---> origin --commit--> origin
+ * (none) ---apply----> replica --apply--> replica
+ * ```
+ *
+ * @module
+ */
+
+import { assert, damaged } from "../core/mod.ts";
+import {
+  BLOCK_SIZE,
+  decodeSuperblock,
+  encodeSuperblock,
+  type Pointer,
+  type Superblock,
+  type Zone,
+} from "../format/mod.ts";
+import type { BlockStore } from "../store/mod.ts";
+import type { BlockIo } from "./block_io.ts";
+
+/** A root and the consistency point that made it. */
+export interface RootPlace {
+  readonly cp: number;
+  readonly root: Pointer;
+}
+
+/** What moves the root. Everything that the new root reaches is durable before. */
+export type Step =
+  /** A consistency point of an origin. */
+  | ({ readonly kind: "commit" } & RootPlace)
+  /** A received root becomes the current one. */
+  | ({ readonly kind: "apply"; readonly name: string; readonly time: bigint } & RootPlace);
+
+/** What a volume is whatever its root: the fields of a superblock that never change. */
+export type Identity = { readonly volumeId: string; readonly zone: Zone };
+
+/** See the module. */
+export class Superblocks {
+  readonly #io: BlockIo;
+  readonly #identity: Identity;
+  #inForce: Superblock | undefined;
+
+  /** @param inForce What was read; absent for a volume that has no root yet. */
+  constructor(io: BlockIo, identity: Identity, inForce?: Superblock) {
+    this.#io = io;
+    this.#identity = identity;
+    this.#inForce = inForce;
+  }
+
+  /** The superblock in force, `undefined` until a first root is there. */
+  get inForce(): Superblock | undefined {
+    return this.#inForce;
+  }
+
+  /**
+   * Writes the superblock that a step leads to and makes it durable.
+   * @param adopted Called in the same turn in which it comes into force: nobody may see the new root
+   *   with what was read from the old one.
+   */
+  async move(step: Step, adopted: () => void): Promise<void> {
+    const next = afterStep(this.#identity, this.#inForce, step);
+    this.#io.writeRun(next.sequence % 2, encodeSuperblock(next));
+    await this.#io.store.sync();
+    this.#inForce = next;
+    adopted();
+  }
+}
+
+/** The superblock behind a step; see the states in the module. */
+export function afterStep(
+  { volumeId, zone }: Identity,
+  before: Superblock | undefined,
+  step: Step,
+): Superblock {
+  const base = {
+    volumeId,
+    capacity: zone.capacity,
+    dataStart: zone.data.start,
+    sequence: (before?.sequence ?? 0) + 1,
+    cp: step.cp,
+    root: step.root,
+  };
+  switch (step.kind) {
+    case "commit":
+      assert(before?.role !== "replica", "an origin makes consistency points");
+      return { ...base, role: "origin" };
+    case "apply":
+      assert(before?.role !== "origin", "images come into replicas");
+      return { ...base, role: "replica", applied: { name: step.name, time: step.time } };
+  }
+}
+
+/** The newest valid superblock of a store. */
+export function readSuperblock(store: BlockStore): Superblock {
+  const slots: Superblock[] = [];
+  if (store.capacity >= 2) {
+    for (const vbn of [0, 1]) {
+      const block = new Uint8Array(BLOCK_SIZE);
+      store.read(vbn, block);
+      const superblock = decodeSuperblock(block);
+      if (superblock !== undefined) slots.push(superblock);
+    }
+  }
+  const newest = slots.sort((a, b) => b.sequence - a.sequence)[0];
+  if (newest === undefined) {
+    throw damaged(
+      "Cannot open the volume: it has no valid superblock",
+      "It is not a volcast volume, or both superblocks are damaged",
+    );
+  }
+  return newest;
+}
