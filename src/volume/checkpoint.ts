@@ -33,7 +33,8 @@ export interface CheckpointParts {
   readonly oldRoot: number;
   readonly time: bigint;
   readonly volumeId: string;
-  readonly epoch: number;
+  /** The epoch, and the takeovers that led to it. */
+  readonly line: Pick<Root, "epoch" | "takeovers">;
 }
 
 /**
@@ -63,7 +64,8 @@ export function writeCheckpoint(parts: CheckpointParts): { pointer: Pointer; roo
     volumeId: parts.volumeId,
     cp: live.cp,
     time: parts.time,
-    epoch: parts.epoch,
+    epoch: parts.line.epoch,
+    takeovers: parts.line.takeovers,
     nonce: crypto.getRandomValues(new Uint8Array(8)),
     inodeCount: live.inodeCount,
     inodeLimit: live.inodeLimit,

@@ -464,7 +464,7 @@ export class Volume {
         oldRoot,
         time: this.options.now(),
         volumeId: this.volumeId,
-        epoch: live.root.epoch,
+        line: live.root,
       });
       await this.#store.sync();
       await this.#move({ kind: "commit", cp: root.cp, root: pointer });

@@ -16,6 +16,7 @@ import {
   SNAPSHOT_LAYOUT,
   STREAM_HEADER_LAYOUT,
   SUPERBLOCK_LAYOUT,
+  TAKEOVER_LAYOUT,
 } from "../../src/format/mod.ts";
 import { LOCAL_SLOT_LAYOUT } from "../../src/volume/mod.ts";
 import { test } from "../helpers/strict.ts";
@@ -24,6 +25,7 @@ import { test } from "../helpers/strict.ts";
 const LAYOUTS: [layout: Layout<readonly Field[]>, size: number][] = [
   [SUPERBLOCK_LAYOUT, 4096],
   [ROOT_LAYOUT, 4096],
+  [TAKEOVER_LAYOUT, 16],
   [INODE_LAYOUT, 256],
   [DIRECTORY_PAGE_LAYOUT, 16],
   [SNAPSHOT_LAYOUT, 512],
