@@ -16,6 +16,7 @@ export * from "./mutex.ts";
 export * from "./plane_file.ts";
 export * from "./space.ts";
 export * from "./superblocks.ts";
+export * from "./tree_diff.ts";
 export * from "./volume.ts";
 export * from "./volume_file.ts";
 export * from "./walk.ts";
