@@ -32,7 +32,7 @@ import {
   sealFrame,
   type StreamHeader,
 } from "../format/mod.ts";
-import type { Leased, Volume } from "../volume/mod.ts";
+import type { Flushed, Leased, Volume } from "../volume/mod.ts";
 import { ByteReader, CutError } from "./byte_reader.ts";
 import { framesOffset } from "./image.ts";
 import { countPages, FrameCursor } from "./plan.ts";
@@ -57,6 +57,8 @@ export interface ApplyOptions {
   readonly recordBytes?: number;
   /** Ends the transfer between two frames; what has arrived is recorded. */
   readonly signal?: AbortSignal;
+  /** Called when local changes went: that is so even if the image does not come in whole. */
+  readonly flushed?: (flushed: Flushed) => void;
 }
 
 /** What was done. */
@@ -73,6 +75,8 @@ export interface Applied {
   readonly byteCount: number;
   /** Snapshots that went because their blocks were used again. */
   readonly dropped: readonly string[];
+  /** Local changes that went, absent when there were none. */
+  readonly flushed?: Flushed;
 }
 
 /**
@@ -98,6 +102,7 @@ class Transfer {
   #reader: ByteReader | undefined;
   #index: StreamIndex | undefined;
   #dropped: string[] = [];
+  #flushed: Flushed | undefined;
   #bytes = 0;
   /** Frames that have arrived. */
   #done = 0;
@@ -125,11 +130,13 @@ class Transfer {
         bytes: this.#bytes,
         byteCount: header.byteCount,
         dropped: this.#dropped,
+        ...(this.#flushed === undefined ? {} : { flushed: this.#flushed }),
       };
     } catch (error) {
       await this.#keepProgress(error);
       throw error;
     } finally {
+      this.#volume.endReceiving();
       await this.#reader?.cancel();
     }
   }
@@ -167,10 +174,12 @@ class Transfer {
     return index;
   }
 
-  /** Drops the snapshots whose blocks come in, once nobody reads them. */
+  /** Drops local changes, and the snapshots whose blocks come in, once nobody reads them. */
   async #makeRoom(plane: Plane): Promise<void> {
     const volume = this.#volume;
     if (!volume.hasRoot) return;
+    this.#flushed = await volume.beginReceiving();
+    if (this.#flushed !== undefined) this.#options.flushed?.(this.#flushed);
     if (intersects(plane, volume.plane(volume.current))) {
       throw new VolcastError(
         "diverged",

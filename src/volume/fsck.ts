@@ -1,6 +1,6 @@
 /**
- * Checking a whole volume: every pointer, plane, table, directory and link count, of the current root
- * and of every snapshot. Writes nothing.
+ * Checking a whole volume: every pointer, plane, table, directory and link count, of the current root,
+ * of every snapshot, and of a replica's local changes. Writes nothing.
  *
  * @module
  */
@@ -79,7 +79,8 @@ export function fsck(
       find(error.message);
     }
   }
-  if (volume.role === "origin" && findingCount === 0) {
+  const hasSummary = volume.role === "origin" || volume.superblock.branch !== undefined;
+  if (hasSummary && findingCount === 0) {
     checkSummary(volume, (problem) => {
       findingCount++;
       findings.push({ snapshot: "active", problem });
@@ -96,8 +97,8 @@ export function fsck(
 }
 
 function uniqueRoots(volume: Volume): Snapshot[] {
-  const byId = new Map(volume.snapshots().map((snapshot) => [snapshot.id, snapshot]));
-  byId.set(volume.current.id, volume.current);
+  const byId = new Map(volume.keptSnapshots().map((snapshot) => [snapshot.id, snapshot]));
+  for (const root of [volume.current, volume.active]) byId.set(root.id, root);
   return [...byId.values()];
 }
 
@@ -258,9 +259,9 @@ function checkFreeInodes(
 }
 
 function checkSummary(volume: Volume, find: (problem: string) => void): void {
-  const planes = volume.snapshots().map((snapshot) => volume.plane(snapshot));
-  const { tree } = volume.fileSystem(volume.current).open(INO.summary);
-  const summary = new PlaneFile(tree, volume.plane(volume.current).pageCount);
+  const planes = volume.keptSnapshots().map((snapshot) => volume.plane(snapshot));
+  const { tree } = volume.fileSystem(volume.active).open(INO.summary);
+  const summary = new PlaneFile(tree, volume.plane(volume.active).pageCount);
   const expected = planes.length === 0 ? new BitPlane(summary.pageCount) : sum(...planes);
   if (!equalPlanes(summary, expected)) {
     find(

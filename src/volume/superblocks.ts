@@ -10,9 +10,16 @@
  * States, and the steps that lead from one to the next:
  *
  * ```
- * (none) ---commit---> origin --commit--> origin
- * (none) ---apply----> replica --apply--> replica
+ * (none)  --commit--> origin      --commit---> origin
+ * (none)  --apply---> replica     --apply----> replica
+ * replica --branch--> branched    --branch---> branched    local changes, beside the applied root
+ * branched -flush---> replica                              before an image is applied
+ * replica, branched  --promote--> origin                   takeover: a new epoch begins
+ * origin, replica, branched --go-back--> replica           resync: to an older snapshot
  * ```
+ *
+ * What may be trusted: in each state the root with all below it, and the snapshots it lists that are
+ * held; when branched also the branch's root and the snapshots that it lists.
  *
  * @module
  */
@@ -40,7 +47,15 @@ export type Step =
   /** A consistency point of an origin. */
   | ({ readonly kind: "commit" } & RootPlace)
   /** A received root becomes the current one. */
-  | ({ readonly kind: "apply"; readonly name: string; readonly time: bigint } & RootPlace);
+  | ({ readonly kind: "apply"; readonly name: string; readonly time: bigint } & RootPlace)
+  /** A consistency point of local changes at a replica; its applied root stays. */
+  | ({ readonly kind: "branch" } & RootPlace)
+  /** The local changes go. */
+  | { readonly kind: "flush" }
+  /** A consistency point that makes a replica an origin. */
+  | ({ readonly kind: "promote" } & RootPlace)
+  /** An older snapshot becomes the applied root; whatever came after it goes. */
+  | ({ readonly kind: "go-back"; readonly name: string; readonly time: bigint } & RootPlace);
 
 /** What a volume is whatever its root: the fields of a superblock that never change. */
 export type Identity = { readonly volumeId: string; readonly zone: Zone };
@@ -83,22 +98,36 @@ export function afterStep(
   before: Superblock | undefined,
   step: Step,
 ): Superblock {
-  const base = {
+  const next = {
     volumeId,
     capacity: zone.capacity,
     dataStart: zone.data.start,
     sequence: (before?.sequence ?? 0) + 1,
-    cp: step.cp,
-    root: step.root,
   };
   switch (step.kind) {
     case "commit":
       assert(before?.role !== "replica", "an origin makes consistency points");
-      return { ...base, role: "origin" };
+      return { ...next, role: "origin", cp: step.cp, root: step.root };
+    case "promote":
+      assert(before?.role === "replica", "a replica is promoted");
+      return { ...next, role: "origin", cp: step.cp, root: step.root };
+    case "branch":
+      assert(before?.role === "replica", "a replica has local changes");
+      return { ...before, ...next, branch: { cp: step.cp, root: step.root } };
+    case "flush": {
+      assert(before?.branch !== undefined, "there are local changes to flush");
+      const { branch: _, ...applied } = before;
+      return { ...applied, ...next };
+    }
     case "apply":
       assert(before?.role !== "origin", "images come into replicas");
-      return { ...base, role: "replica", applied: { name: step.name, time: step.time } };
+      assert(before?.branch === undefined, "local changes are flushed before an image is applied");
+      break;
+    case "go-back":
+      assert(before !== undefined && step.cp <= before.cp, "a volume goes back to what it was");
   }
+  const applied = { name: step.name, time: step.time };
+  return { ...next, role: "replica", cp: step.cp, root: step.root, applied };
 }
 
 /** The newest valid superblock of a store. */

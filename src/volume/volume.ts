@@ -8,12 +8,14 @@
  *    is acknowledged after the consistency point that has it.
  * 3. The first error while writing poisons the volume: nothing is written after it, and the state on
  *    disk is that of the last consistency point.
- * 4. A replica's blocks change only through a received image; its root moves only by `flip`.
+ * 4. A replica's applied root moves only by `flip` and `goBack`. What is written beside it (a branch of
+ *    local changes) goes to blocks under no plane of what is held, and is gone before an image comes in.
  * 5. A snapshot is listed here only if the current root lists it (or is it) and its blocks are all
  *    here.
  *
  * States: open -> (write error) poisoned -> closed; open -> closed. A volume that a full image is
- * filling is `incoming`: it has no root until `flip`.
+ * filling is `incoming`: it has no root until `flip`. The roles, and what leads from one to another, are
+ * in `superblocks.ts`; how a received root becomes one that can be written is in `takeover.ts`.
  *
  * @module
  */
@@ -37,18 +39,16 @@ import {
 } from "../format/mod.ts";
 import { type BlockStore, GatheringStore } from "../store/mod.ts";
 import { BlockCache, BlockIo } from "./block_io.ts";
-import { BlockTree } from "./block_tree.ts";
-import { writeCheckpoint } from "./checkpoint.ts";
 import { FileSystem } from "./file_system.ts";
+import type { History } from "./history.ts";
 import { type Lease, Leases } from "./leases.ts";
-import { LiveFileSystem, readAll } from "./live_file_system.ts";
+import { readAll } from "./live_file_system.ts";
 import { EMPTY_LOCAL_STATE, type LocalState, LocalZone } from "./local_state.ts";
 import { Mutex } from "./mutex.ts";
-import { emptyRoot, makeMetafiles } from "./new_volume.ts";
 import { PlaneFile } from "./plane_file.ts";
-import { Space } from "./space.ts";
-import { readSuperblock, type Step, Superblocks } from "./superblocks.ts";
-import { Writer } from "./writer.ts";
+import { readSuperblock, type RootPlace, type Step, Superblocks } from "./superblocks.ts";
+import type { Writer } from "./writer.ts";
+import { Writing } from "./writing.ts";
 
 /** Settings of an open volume. */
 export interface VolumeOptions {
@@ -60,6 +60,8 @@ export interface VolumeOptions {
   readonly checkpointMs?: number;
   /** ns since 1970; the host's clock by default. */
   readonly now?: () => bigint;
+  /** At a replica: whether it may be changed until the next image flushes that; no by default. */
+  readonly localWrites?: boolean;
 }
 
 /** What a new volume is made with. */
@@ -83,6 +85,14 @@ export interface View {
   release(): void;
 }
 
+/** Local changes that went because an image came in. */
+export interface Flushed {
+  /** Files made, changed and removed by them. */
+  readonly files: number;
+  /** Names of the snapshots taken of them. */
+  readonly snapshots: readonly string[];
+}
+
 /** Name under which the last consistency point can be read. */
 export const ACTIVE = "active";
 /** Name of the pointer that sites follow. */
@@ -96,22 +106,23 @@ export class Volume {
   readonly options: Required<VolumeOptions>;
   readonly #store: GatheringStore;
   readonly #localZone: LocalZone;
-  readonly #exclusive = new Mutex();
   readonly #localMutex = new Mutex();
   readonly #fileSystems = new Map<string, FileSystem>();
   readonly volumeId: string;
   readonly #superblocks: Superblocks;
   #local: LocalState;
   #root: Root | undefined;
+  #activeRoot: Root | undefined;
   #snapshots: SnapshotRecord[] = [];
   #pointers: PointerRecord[] = [];
-  #writer: Writer | undefined;
+  /** What the local changes' own tables add to the two above. */
+  #localSnapshots: Snapshot[] = [];
+  #localPointers: PointerRecord[] = [];
+  readonly #writing: Writing;
   /** What `snapshots` gives until the root or the local state changes. */
   #listed: readonly Snapshot[] | undefined;
   #poison: VolcastError | undefined;
   #closed = false;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #lastCheckpoint = 0;
 
   private constructor(
     store: BlockStore,
@@ -122,13 +133,20 @@ export class Volume {
       dirtyBytes: parts.options.dirtyBytes ?? 32 * 2 ** 20,
       checkpointMs: parts.options.checkpointMs ?? 10_000,
       now: parts.options.now ?? (() => BigInt(Date.now()) * 1_000_000n),
+      localWrites: parts.options.localWrites ?? false,
     };
     this.zone = parts.zone;
     this.volumeId = parts.volumeId;
     this.#store = new GatheringStore(store);
     this.io = new BlockIo(this.#store, new BlockCache(this.options.cacheBytes));
     this.#superblocks = new Superblocks(this.io, parts, parts.superblock);
-    this.leases = new Leases(() => this.#writer?.space.expire(this.leases.oldest));
+    this.#writing = new Writing({
+      volume: this,
+      move: (step) => this.#move(step),
+      guarded: (work) => this.#guarded(work),
+      checkHealthy: () => this.#checkHealthy(),
+    });
+    this.leases = new Leases(() => this.#writing.writer?.space.expire(this.leases.oldest));
     this.#localZone = new LocalZone(this.#store, this.zone);
     this.#local = this.#localZone.read();
   }
@@ -139,14 +157,8 @@ export class Volume {
     const volumeId = options.volumeId ?? bytesToHex(crypto.getRandomValues(new Uint8Array(16)));
     const volume = new Volume(store, { zone, volumeId, options });
     volume.#local = structuredClone(EMPTY_LOCAL_STATE);
-    const root = emptyRoot(volumeId);
-    const space = new Space(zone.data, pageCountOf(zone.capacity));
-    const live = new LiveFileSystem(volume.io, root, space, volume.options.now);
-    const { io, options: { now } } = volume;
-    makeMetafiles({ io, capacity: zone.capacity, now: now() }, live, space);
     await volume.#localZone.write(volume.#local);
-    await volume.#commitRoot(live, space, 0);
-    volume.#startWriting();
+    await volume.#writing.create();
     return volume;
   }
 
@@ -173,7 +185,7 @@ export class Volume {
     const { volumeId } = superblock;
     const volume = new Volume(store, { zone, volumeId, options, superblock });
     volume.#loadRoot();
-    if (superblock.role === "origin") volume.#startWriting();
+    volume.#writing.open();
     return volume;
   }
 
@@ -212,6 +224,11 @@ export class Volume {
     return this.#root;
   }
 
+  /** The root that a writer goes on from: of the local changes where there are some. */
+  get activeRoot(): Root {
+    return this.#activeRoot ?? this.root;
+  }
+
   /** What this node knows for itself. Read-only: see {@linkcode updateLocal}. */
   get local(): Readonly<LocalState> {
     return this.#local;
@@ -219,12 +236,17 @@ export class Volume {
 
   /** Blocks that can be given out now; unknown (0) at a replica. */
   get freeBlocks(): number {
-    return this.#writer?.space.freeCount ?? 0;
+    return this.#writing.writer?.space.freeCount ?? 0;
   }
 
   /** Bytes of changed metadata in memory. */
   get dirtyBytes(): number {
-    return this.#writer === undefined ? 0 : this.#writer.dirtyBytes;
+    return this.#writing.writer?.dirtyBytes ?? 0;
+  }
+
+  /** Whether it was closed or abandoned. */
+  get isClosed(): boolean {
+    return this.#closed;
   }
 
   /** The error after which nothing is written any more, if there was one. */
@@ -244,6 +266,38 @@ export class Volume {
       time: applied?.time ?? this.root.time,
       blockCount: this.root.blockCount,
     };
+  }
+
+  /**
+   * The file system that is read as `active`: at a replica with local changes those, else the current
+   * one. Parents and children know nothing of it.
+   */
+  get active(): Snapshot {
+    const { branch } = this.superblock;
+    if (branch === undefined) return this.current;
+    const { time, blockCount } = this.#activeRoot!;
+    return { ...branch, id: snapshotId(branch), name: ACTIVE, time, blockCount };
+  }
+
+  /** Where this node's history stands: that of its current root. */
+  get history(): History {
+    const { epoch, takeovers } = this.root;
+    return { epoch, takeovers, cp: this.superblock.cp };
+  }
+
+  /** Snapshots of local changes at a replica, oldest first. The next image takes them away. */
+  localSnapshots(): readonly Snapshot[] {
+    return this.#localSnapshots;
+  }
+
+  /** Snapshots that the table a writer goes on from lists: nothing else keeps blocks from being used. */
+  keptSnapshots(): readonly Snapshot[] {
+    return [...this.snapshots(), ...this.#localSnapshots];
+  }
+
+  /** Pointers that local changes have added. */
+  localPointers(): readonly PointerRecord[] {
+    return this.#localPointers;
   }
 
   /** Snapshots that can be read here, oldest first. At a replica the current one is the last. */
@@ -288,20 +342,19 @@ export class Volume {
 
   /** Like {@linkcode resolve}, `undefined` when there is none. */
   find(ref: string): Snapshot | undefined {
-    const snapshots = this.snapshots();
-    const pointer = this.pointers().find((candidate) => candidate.name === ref);
-    const wanted = pointer?.snapshot ?? ref;
-    if (wanted === ACTIVE) return this.current;
+    const snapshots = this.keptSnapshots();
+    const pointers = [...this.pointers(), ...this.#localPointers];
+    const wanted = pointers.find((pointer) => pointer.name === ref)?.snapshot ?? ref;
+    if (wanted === ACTIVE) return this.active;
     return SNAPSHOT_ID_PATTERN.test(wanted)
-      ? snapshots.find((snapshot) => snapshot.id === wanted) ??
-        (this.current.id === wanted ? this.current : undefined)
+      ? [...snapshots, this.current, this.active].find((snapshot) => snapshot.id === wanted)
       : snapshots.find((snapshot) => snapshot.name === wanted);
   }
 
   /** Holds a file system for reading. @param ref As in {@linkcode resolve}. */
   view(ref: string = ACTIVE): View {
     const snapshot = this.resolve(ref);
-    const lease: Lease = this.leases.take(snapshot, this.superblock.cp);
+    const lease: Lease = this.leases.take(snapshot, this.active.cp);
     const fs = this.fileSystem(snapshot);
     return {
       snapshot,
@@ -334,22 +387,18 @@ export class Volume {
    * Runs `work` with the volume alone. What it changes becomes durable with the next consistency
    * point: call `writer.checkpoint()` before acknowledging.
    *
-   * @throws {VolcastError} `read-only` at a replica; the first write error for ever after it.
+   * @throws {VolcastError} `read-only` at a replica that takes no local changes, `busy` at one that does
+   *   while an image comes in; the first write error for ever after it.
    */
   exclusive<T>(work: (writer: Writer) => T | Promise<T>): Promise<T> {
-    return this.#exclusive.run(async () => {
-      this.#checkWritable();
-      try {
-        return await work(this.#writer!);
-      } finally {
-        this.#armTimer();
-      }
-    });
+    return this.#writing.exclusive(work);
   }
 
   /** Makes what was changed durable. */
-  checkpoint(): Promise<void> {
-    return this.exclusive((writer) => writer.checkpoint());
+  async checkpoint(): Promise<void> {
+    // At a replica that only may have local changes, none begin with this.
+    if (this.#writing.writer === undefined && this.options.localWrites) return;
+    await this.exclusive((writer) => writer.checkpoint());
   }
 
   /** Changes this node's own state and makes it durable; callers that come together share one write. */
@@ -396,84 +445,96 @@ export class Volume {
     await this.#move({ ...next, kind: "apply" });
   }
 
+  /**
+   * Replica: an image is about to be written. Local changes go now, since its blocks may lie where
+   * theirs do, and none are taken until {@linkcode endReceiving}.
+   *
+   * @returns What went, `undefined` when there was nothing.
+   */
+  beginReceiving(): Promise<Flushed | undefined> {
+    return this.#writing.beginReceiving();
+  }
+
+  /** The image is current, or did not come in whole. */
+  endReceiving(): void {
+    this.#writing.endReceiving();
+  }
+
+  /**
+   * Makes a replica an origin: a new epoch begins, and what is here can be written. Local changes stay,
+   * as the active file system. One superblock is written: a crash leaves the replica, or the origin.
+   *
+   * @throws {VolcastError} `nothing` at an origin, `busy` while an image comes in, `full`.
+   */
+  promote(): Promise<void> {
+    return this.#writing.promote();
+  }
+
+  /**
+   * Makes an older snapshot the applied root, and the volume a replica that can follow on from there.
+   * Whatever came after the snapshot is gone then. One superblock is written.
+   *
+   * @param to One of {@linkcode snapshots}.
+   */
+  goBack(to: Snapshot): Promise<void> {
+    return this.#writing.goBack(to);
+  }
+
   /** Commits what is in memory, ends every lease and gives the store back. */
   async close(): Promise<void> {
     if (this.#closed) return;
-    if (this.#timer !== undefined) clearTimeout(this.#timer);
     try {
-      if (this.#writer?.isDirty && this.poisoned === undefined) await this.checkpoint();
+      if (this.#writing.writer?.isDirty && this.poisoned === undefined) await this.checkpoint();
       await this.#localMutex.run(() => {});
     } finally {
       this.#closed = true;
       this.leases.endAll();
-      if (this.#timer !== undefined) clearTimeout(this.#timer);
+      this.#writing.stop();
       this.#store.close();
     }
   }
 
   /** Closes the store as it is, as a crash would: nothing is committed. */
   abandon(): void {
-    if (this.#timer !== undefined) clearTimeout(this.#timer);
     this.#closed = true;
     this.leases.endAll();
+    this.#writing.stop();
     this.#store.close();
   }
 
   #loadRoot(): void {
-    const { root, volumeId, cp } = this.superblock;
-    const decoded = decodeRoot(this.io.read(root));
-    if (decoded.volumeId !== volumeId || decoded.cp !== cp) {
+    const { branch } = this.superblock;
+    const { root, snapshots, pointers } = this.#readRoot(this.superblock);
+    const local = branch === undefined ? undefined : this.#readRoot(branch);
+    this.#root = root;
+    this.#activeRoot = local?.root ?? root;
+    this.#listed = undefined;
+    this.#snapshots = snapshots;
+    this.#pointers = pointers;
+    this.#localSnapshots = (local?.snapshots ?? [])
+      .filter((record) => record.cp > root.cp && !("slot" in record))
+      .map((record) => ({ ...record, id: snapshotId(record) }));
+    const names = new Set([MASTER, ...pointers.map(({ name }) => name)]);
+    this.#localPointers = (local?.pointers ?? []).filter(({ name }) => !names.has(name));
+  }
+
+  /** A root with its tables. */
+  #readRoot(
+    place: RootPlace,
+  ): { root: Root; snapshots: SnapshotRecord[]; pointers: PointerRecord[] } {
+    const root = decodeRoot(this.io.read(place.root));
+    if (root.volumeId !== this.volumeId || root.cp !== place.cp) {
       throw damaged(
-        `Cannot open the volume: the root says volume ${decoded.volumeId} and CP ${decoded.cp}, the ` +
-          `superblock ${volumeId} and ${cp}`,
+        `Cannot open the volume: the root says volume ${root.volumeId} and CP ${root.cp}, the ` +
+          `superblock ${this.volumeId} and ${place.cp}`,
       );
     }
-    this.#root = decoded;
-    this.#listed = undefined;
-    const fs = this.fileSystem({ id: snapshotId({ cp, root }), root });
-    this.#snapshots = decodeSnapshots(readAll(fs, INO.snapshots));
-    this.#pointers = decodePointers(readAll(fs, INO.pointers));
-  }
-
-  #startWriting(): void {
-    const { zone } = this;
-    const root = this.root;
-    const space = new Space(zone.data, pageCountOf(zone.capacity));
-    const live = new LiveFileSystem(this.io, root, space, this.options.now);
-    const trees = [INO.blockMap, INO.summary].map((ino) => {
-      const inode = live.readInode(ino);
-      return new BlockTree(this.io, inode.height, inode.slots, space);
-    });
-    space.attach(trees[0], trees[1]);
-    space.reclaim = () => this.leases.endAll();
-    this.#writer = new Writer({
-      volume: this,
-      live,
-      space,
-      commit: () => this.#commitRoot(live, space, this.superblock.root.vbn),
-      lastCommit: () => this.#lastCheckpoint,
-    });
-  }
-
-  async #commitRoot(live: LiveFileSystem, space: Space, oldRoot: number): Promise<void> {
-    await this.#guarded(async () => {
-      const { pointer, root } = writeCheckpoint({
-        io: this.io,
-        live,
-        space,
-        oldRoot,
-        time: this.options.now(),
-        volumeId: this.volumeId,
-        line: live.root,
-      });
-      await this.#store.sync();
-      await this.#move({ kind: "commit", cp: root.cp, root: pointer });
-      live.cp = root.cp + 1;
-      space.committed(root.cp, this.leases.oldest);
-      this.#lastCheckpoint = Date.now();
-      if (this.#timer !== undefined) clearTimeout(this.#timer);
-      this.#timer = undefined;
-    });
+    const fs = this.fileSystem({ id: snapshotId(place), root: place.root });
+    return {
+      root,
+      snapshots: decodeSnapshots(readAll(fs, INO.snapshots)),
+      pointers: decodePointers(readAll(fs, INO.pointers)),
+    };
   }
 
   async #move(step: Step): Promise<void> {
@@ -505,27 +566,5 @@ export class Volume {
       "Nothing was written after it. Put the cause right and open the volume again",
       { cause: poisoned },
     );
-  }
-
-  #checkWritable(): void {
-    this.#checkHealthy();
-    if (this.#writer !== undefined) return;
-    throw new VolcastError(
-      "read-only",
-      "Cannot change the volume: it is a replica and follows its parent",
-      "Publish at the origin",
-    );
-  }
-
-  /** Something changed: a consistency point will have it in time even if nobody asks for one. */
-  #armTimer(): void {
-    if (this.#timer !== undefined || this.#closed || !this.#writer?.isDirty) return;
-    const timer = setTimeout(() => {
-      this.#timer = undefined;
-      // A failure poisons the volume, and the next caller is told.
-      if (!this.#closed) this.checkpoint().catch(() => {});
-    }, this.options.checkpointMs);
-    Deno.unrefTimer(timer);
-    this.#timer = timer;
   }
 }

@@ -6,6 +6,7 @@
  *    A crash between leaves the first only, which is nothing but a consistency point.
  * 2. A snapshot and the pointer that is moved to it are in the same consistency point.
  * 3. The summary is the sum of the planes of all snapshots in the table.
+ * 4. Local changes at a replica leave the parent's snapshots and pointers as they are.
  *
  * @module
  */
@@ -83,24 +84,19 @@ export class Writer {
    * Takes a snapshot of the file system as it is now, durable when this returns.
    *
    * @param options.pointers Pointers to move to it in the same consistency point.
-   * @throws {VolcastError} `exists`, `full` (no more snapshots), `usage` (name).
+   * @throws {VolcastError} `exists`, `full` (no more snapshots), `usage` (name), `read-only` (a pointer
+   *   of the parent's).
    */
   async takeSnapshot(name: string, options: { pointers?: string[] } = {}): Promise<Snapshot> {
     const { volume } = this.#parts;
-    this.checkSnapshotName(name);
+    this.checkSnapshotName(name, options.pointers);
     const table = this.#snapshots();
-    for (const pointer of options.pointers ?? []) this.#checkPointerName(pointer, table);
     this.space.require(16);
     // Two snapshots of one root would have one id.
-    const same = table.some((snapshot) => snapshot.cp === volume.superblock.cp);
+    const same = table.some((snapshot) => snapshot.cp === volume.active.cp);
     if (this.isDirty || same) await this.#parts.commit();
-    const record: SnapshotRecord = {
-      name,
-      cp: volume.superblock.cp,
-      root: volume.superblock.root,
-      time: volume.root.time,
-      blockCount: volume.root.blockCount,
-    };
+    const { cp, root, time, blockCount } = volume.active;
+    const record: SnapshotRecord = { name, cp, root, time, blockCount };
     const id = snapshotId(record);
     const snapshot = { ...record, id };
     this.#addToSummary(volume.plane(snapshot), table.at(-1));
@@ -110,10 +106,11 @@ export class Writer {
     return snapshot;
   }
 
-  /** Whether a snapshot of this name can be taken. @throws {VolcastError} As `takeSnapshot`. */
-  checkSnapshotName(name: string): void {
+  /** Whether a snapshot of this name can be taken, and pointers moved to it. @throws {VolcastError} As `takeSnapshot`. */
+  checkSnapshotName(name: string, moved: readonly string[] = []): void {
     checkLabel("snapshot", name);
     const table = this.#snapshots();
+    for (const pointer of moved) this.#checkPointerName(pointer, table);
     const present = table.some((snapshot) => snapshot.name === name);
     const pointers = decodePointers(this.fs.readAll(INO.pointers));
     if (present || pointers.some((pointer) => pointer.name === name)) {
@@ -138,7 +135,9 @@ export class Writer {
   async deleteSnapshot(id: string): Promise<void> {
     const { volume } = this.#parts;
     const snapshot = this.#listed(id);
-    const pointing = volume.pointers().filter((pointer) => pointer.snapshot === id);
+    this.#refuseParents(snapshot);
+    const pointing = [...volume.pointers(), ...volume.localPointers()]
+      .filter((pointer) => pointer.snapshot === id);
     if (pointing.length > 0) {
       throw new VolcastError(
         "held",
@@ -170,7 +169,7 @@ export class Writer {
 
   /** A snapshot of the table: the active file system is none, and nothing keeps its blocks. */
   #listed(id: string): Snapshot {
-    const found = this.#parts.volume.snapshots().find((snapshot) => snapshot.id === id);
+    const found = this.#parts.volume.keptSnapshots().find((snapshot) => snapshot.id === id);
     if (found !== undefined) return found;
     throw new VolcastError(
       "not-found",
@@ -183,8 +182,27 @@ export class Writer {
     return decodeSnapshots(this.fs.readAll(INO.snapshots));
   }
 
+  /** Local changes must not take away what was applied. @throws {VolcastError} `read-only`. */
+  #refuseParents({ id, name }: Snapshot): void {
+    const { volume } = this.#parts;
+    if (volume.role === "origin" || !volume.snapshots().some((one) => one.id === id)) return;
+    throw new VolcastError(
+      "read-only",
+      `Cannot change the snapshot '${name}': it is the parent's, here are local changes only`,
+      "Delete it at the origin, or make this node the origin: volcast promote",
+    );
+  }
+
   #checkPointerName(name: string, table: readonly SnapshotRecord[]): void {
     checkLabel("pointer", name);
+    const { volume } = this.#parts;
+    if (volume.role === "replica" && volume.pointers().some((pointer) => pointer.name === name)) {
+      throw new VolcastError(
+        "read-only",
+        `Cannot move the pointer '${name}': it is the parent's, here are local changes only`,
+        "Use a pointer of another name, for example --pointer local, or import without a snapshot",
+      );
+    }
     if (!table.some((snapshot) => snapshot.name === name)) return;
     throw new VolcastError(
       "exists",

@@ -29,6 +29,8 @@ export interface HistoryOptions {
   /** Whether sparse files get this far: 40 MiB need three levels of pointers. */
   readonly sparse?: boolean;
   readonly volume?: VolumeOptions;
+  /** What names of snapshots begin with; `s` by default. */
+  readonly prefix?: string;
 }
 
 /** A clock that ticks a second a look, so that equal histories have equal times. */
@@ -68,6 +70,18 @@ export class History {
     return new History(store, volume, random, options);
   }
 
+  /** Goes on with a volume that is there: with a replica that was promoted, or its local changes. */
+  static resume(
+    at: { store: MemoryStore; volume: Volume; model: FileModel },
+    random: Random,
+    options: HistoryOptions = {},
+  ): History {
+    const history = new History(at.store, at.volume, random, options);
+    history.model = at.model.clone();
+    history.committed = at.model.clone();
+    return history;
+  }
+
   /** Some random changes of files in one piece. */
   async change(count: number): Promise<void> {
     await this.volume.exclusive(({ fs }) => {
@@ -82,7 +96,7 @@ export class History {
 
   /** Takes a snapshot; `undefined` when the volume is full. */
   async snapshot(options: { pointers?: string[] } = {}): Promise<KeptSnapshot | undefined> {
-    const name = `s${++this.#names}`;
+    const name = `${this.#options.prefix ?? "s"}${++this.#names}`;
     try {
       const { id } = await this.volume.exclusive((writer) => writer.takeSnapshot(name, options));
       this.committed = this.model.clone();
