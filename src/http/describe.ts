@@ -9,6 +9,8 @@ import { BLOCK_SIZE } from "../format/mod.ts";
 import {
   type FileInfo,
   type FileSystem,
+  type Flushed,
+  localChanges,
   MASTER,
   type Snapshot,
   type Volume,
@@ -33,6 +35,8 @@ export interface VolumeStatus {
   readonly volume: {
     readonly id: string;
     readonly role: "origin" | "replica";
+    /** Counts takeovers, from 1 on. */
+    readonly epoch: number;
     readonly capacityBlocks: number;
     readonly capacityBytes: number;
     readonly usedBlocks: number;
@@ -47,6 +51,8 @@ export interface VolumeStatus {
     readonly dirtyBytes: number;
   };
   readonly current: SnapshotInfo;
+  /** A replica's own changes, which the next image takes away. */
+  readonly localChanges: Flushed | null;
   readonly master: SnapshotInfo | null;
   readonly snapshots: number;
   readonly sites: number;
@@ -60,6 +66,7 @@ export function volumeStatus(volume: Volume): VolumeStatus {
     volume: {
       id: volume.volumeId,
       role,
+      epoch: root.epoch,
       capacityBlocks: zone.capacity,
       capacityBytes: zone.capacity * BLOCK_SIZE,
       usedBlocks: root.blockCount,
@@ -70,6 +77,7 @@ export function volumeStatus(volume: Volume): VolumeStatus {
       dirtyBytes: volume.dirtyBytes,
     },
     current: snapshotJson(volume, volume.current),
+    localChanges: localChanges(volume) ?? null,
     master: master === undefined ? null : snapshotJson(volume, master),
     snapshots: volume.snapshots().length,
     sites: Object.keys(volume.local.sites).length,
@@ -85,7 +93,7 @@ export function snapshotJson(volume: Volume, snapshot: Snapshot): SnapshotInfo {
     time: isoTime(snapshot.time),
     blocks: snapshot.blockCount,
     bytes: snapshot.blockCount * BLOCK_SIZE,
-    pointers: volume.pointers()
+    pointers: [...volume.pointers(), ...volume.localPointers()]
       .filter((pointer) => pointer.snapshot === snapshot.id)
       .map((pointer) => pointer.name),
   };

@@ -9,6 +9,7 @@ import { z } from "zod";
 import { type ErrorKind, messageOf, VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import type { Peer, PeerEvent, PeerPlan, SitePosition } from "../replication/mod.ts";
+import { parseHistory } from "./history_header.ts";
 import { PATIENCE_MS, watched } from "./patience.ts";
 import { STATUS } from "./problem.ts";
 import { HEADERS } from "./state_headers.ts";
@@ -24,7 +25,16 @@ const PLAN_HEADERS = z.object({
   byteCount: count,
   blockCount: count,
   chain: z.string().transform((text) => text.split(",").map(decodeURIComponent)),
+  history: z.string().optional().transform((text) =>
+    text === undefined ? undefined : parseHistory(text)
+  ),
 });
+/** Shadows can be bases too: nodes that have them list them beside the snapshots. */
+const SNAPSHOTS = z.object({
+  snapshots: z.array(z.object({ id })),
+  shadows: z.array(z.object({ id })).default([]),
+});
+const STATUS_OF_VOLUME = z.object({ volume: z.object({ id: z.string() }) });
 
 /** See the module. */
 export class HttpPeer implements Peer {
@@ -54,16 +64,35 @@ export class HttpPeer implements Peer {
       byteCount: get("content-length"),
       blockCount: get(HEADERS.blocks),
       chain: get(HEADERS.chain),
+      history: get(HEADERS.epoch),
     });
-    if (!parsed.success) {
-      throw new VolcastError(
-        "io",
-        `Cannot understand ${this.name}: ${z.prettifyError(parsed.error)}`,
-        "Check that the URL is that of a volcast server",
-      );
-    }
-    const { base, ...plan } = parsed.data;
-    return base === undefined ? plan : { ...plan, base };
+    if (!parsed.success) throw this.#notUnderstood(parsed.error);
+    const { base, history, ...plan } = parsed.data;
+    return {
+      ...plan,
+      ...(base === undefined ? {} : { base }),
+      ...(history === undefined ? {} : { history }),
+    };
+  }
+
+  /** Which volume the parent has, and the ids of what it can make increments from. */
+  async snapshots(signal?: AbortSignal): Promise<{ volumeId: string; ids: Set<string> }> {
+    const get = async <T>(path: string, schema: z.ZodType<T>): Promise<T> => {
+      const parsed = schema.safeParse(await (await this.#fetch(path, { signal })).json());
+      if (!parsed.success) throw this.#notUnderstood(parsed.error);
+      return parsed.data;
+    };
+    const { snapshots, shadows } = await get("/snapshots", SNAPSHOTS);
+    const { volume } = await get("/status", STATUS_OF_VOLUME);
+    return { volumeId: volume.id, ids: new Set([...snapshots, ...shadows].map((one) => one.id)) };
+  }
+
+  #notUnderstood(error: z.ZodError): VolcastError {
+    return new VolcastError(
+      "io",
+      `Cannot understand ${this.name}: ${z.prettifyError(error)}`,
+      "Check that the URL is that of a volcast server",
+    );
   }
 
   async open(
@@ -98,6 +127,7 @@ export class HttpPeer implements Peer {
   async *events(signal: AbortSignal): AsyncGenerator<PeerEvent> {
     const response = await this.#fetch("/events", { signal });
     if (response.body === null) return;
+    yield { type: "connected" };
     const lines = watched(response.body, this.name, signal)
       .pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
       .pipeThrough(new TextLineStream() as TransformStream<string, string>);
@@ -162,11 +192,10 @@ const PROBLEM = z.object({
 /** The error that a refusal means. `name` is whose refusal it is. */
 export async function errorOf(response: Response, name: string): Promise<VolcastError> {
   const text = await response.text();
-  const kind = response.headers.get("volcast-problem");
+  const header = (name: string) => response.headers.get(`volcast-problem${name}`) ?? "";
+  const [title, hint] = ["-title", "-hint"].map((name) => decodeURIComponent(header(name)));
   const problem = PROBLEM.safeParse(
-    text === ""
-      ? { kind, title: decodeURIComponent(response.headers.get("volcast-problem-title") ?? "") }
-      : parseJson(text),
+    text === "" ? { kind: header(""), title, hint } : parseJson(text),
   );
   if (problem.success) {
     const { title, hint } = problem.data;

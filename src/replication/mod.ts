@@ -10,4 +10,5 @@ export * from "./follow.ts";
 export * from "./node.ts";
 export * from "./peer.ts";
 export * from "./pull.ts";
+export * from "./resync.ts";
 export * from "./select.ts";

@@ -6,7 +6,7 @@
  */
 
 import { VolcastError } from "../core/mod.ts";
-import { MASTER, type SiteState, type Volume } from "../volume/mod.ts";
+import { MASTER, Mutex, type SiteState, type Volume } from "../volume/mod.ts";
 import { NodeEvents } from "./events.ts";
 import type { SitePosition } from "./peer.ts";
 
@@ -38,6 +38,9 @@ export class Node {
   /** Bytes of a transfer under way. */
   transfer: { readonly top: string; readonly done: number; readonly total: number } | undefined;
   #volume: Volume | undefined;
+  /** Pulls, and what must not happen during one. */
+  readonly #pulls = new Mutex();
+  #pulling: AbortController | undefined;
 
   constructor(options: { name: string; path: string; volume?: Volume }) {
     this.name = options.name;
@@ -78,6 +81,43 @@ export class Node {
     const master = this.#volume?.find(MASTER);
     if (master === undefined) return;
     this.events.emit({ type: "master", snapshot: master.id, name: master.name });
+  }
+
+  /** Runs a pull. Its signal fires when `signal` does, and when the node is promoted. */
+  pulling<T>(work: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#pulls.run(async () => {
+      const ending = new AbortController();
+      const abort = () => ending.abort(signal?.reason);
+      signal?.addEventListener("abort", abort);
+      if (signal?.aborted) abort();
+      this.#pulling = ending;
+      try {
+        return await work(ending.signal);
+      } catch (error) {
+        // What broke then broke because of that.
+        throw ending.signal.reason instanceof VolcastError ? ending.signal.reason : error;
+      } finally {
+        this.#pulling = undefined;
+        signal?.removeEventListener("abort", abort);
+      }
+    });
+  }
+
+  /**
+   * Takeover: makes this replica the origin. A pull under way ends, and none follows.
+   * @throws {VolcastError} See {@linkcode Volume.promote}; the node then is what it was.
+   */
+  async promote(): Promise<void> {
+    const { volume } = this;
+    if (volume.role === "replica") {
+      this.#pulling?.abort(new VolcastError("busy", "Cannot pull: this node is being promoted"));
+    }
+    // A full image may have taken the volume's place meanwhile.
+    await this.#pulls.run(() => this.volume.promote());
+    this.upstream = undefined;
+    this.unconfirmed = undefined;
+    this.chain = [];
+    this.events.emit({ type: "role", role: "origin", epoch: this.volume.root.epoch });
   }
 
   /** Where this node stands and what its children need, for its parent. */

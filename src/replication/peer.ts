@@ -5,6 +5,8 @@
  * @module
  */
 
+import type { History } from "../volume/mod.ts";
+
 /** What a parent would send. */
 export interface PeerPlan {
   readonly volumeId: string;
@@ -20,10 +22,13 @@ export interface PeerPlan {
   readonly blockCount: number;
   /** Names of the parent and of the nodes above it, nearest first. */
   readonly chain: readonly string[];
+  /** Where the parent's own history stands; absent when it does not say. */
+  readonly history?: History;
 }
 
 /** Something that happened at a parent. */
 export interface PeerEvent {
+  /** As the parent calls it; `connected` when it can be heard from now on. */
   readonly type: string;
 }
 

@@ -9,7 +9,9 @@
  * 1. A node never takes an image from a chain that it is part of.
  * 2. A parent that is behind this node does not take it back: going back happens only when the parent
  *    knows this node's snapshot and its master is another one.
- * 3. Readers are served from the old root until the flip, and from the old file until the new one is
+ * 3. An origin pulls nothing; a parent whose history went apart from this node's, or that is of an older
+ *    epoch, is not followed: neither is changed in silence (see `volume/history.ts`).
+ * 4. Readers are served from the old root until the flip, and from the old file until the new one is
  *    complete.
  *
  * @module
@@ -17,7 +19,15 @@
 
 import { messageOf, VolcastError } from "../core/mod.ts";
 import { type Applied, applyImage, type ImageSource } from "../image/mod.ts";
-import { adoptIncoming, openIncoming, type Volume, type VolumeOptions } from "../volume/mod.ts";
+import {
+  adoptIncoming,
+  type Flushed,
+  localChanges,
+  openIncoming,
+  relationOf,
+  type Volume,
+  type VolumeOptions,
+} from "../volume/mod.ts";
 import type { Node } from "./node.ts";
 import type { Peer, PeerPlan } from "./peer.ts";
 
@@ -65,12 +75,14 @@ export class Puller {
    * @throws {VolcastError} `io` when no parent can be reached; `diverged`, `damaged` from them.
    */
   pull(signal?: AbortSignal): Promise<PullResult> {
-    this.#running ??= this.#pull(signal).finally(() => this.#running = undefined);
+    this.#running ??= this.#node.pulling((ending) => this.#pull(ending), signal)
+      .finally(() => this.#running = undefined);
     return this.#running;
   }
 
-  async #pull(signal?: AbortSignal): Promise<PullResult> {
+  async #pull(signal: AbortSignal): Promise<PullResult> {
     const node = this.#node;
+    if (node.volumeIfAny?.role === "origin") throw isOrigin(node);
     try {
       const { peer, plan } = await this.#ask(signal);
       const current = node.volumeIfAny?.current;
@@ -116,6 +128,7 @@ export class Puller {
         if (volumeId !== undefined && volumeId !== plan.volumeId) {
           throw otherVolume(peer, plan.volumeId, volumeId);
         }
+        checkHistory(peer, plan, node.volumeIfAny);
         const behind = current !== undefined && plan.base === undefined &&
           plan.top !== current.id && cpOf(plan.top) < current.cp;
         if (behind) throw isBehind(peer, plan, current.name);
@@ -133,11 +146,13 @@ export class Puller {
       }
     }
     if (failures.length === 1) throw failures[0];
+    const diverged = failures.find((one) => one instanceof VolcastError && one.kind === "diverged");
     throw new VolcastError(
-      "io",
+      diverged === undefined ? "io" : "diverged",
       `Cannot pull: none of ${failures.length} parents can serve (${
         failures.map(messageOf).join("; ")
       })`,
+      (diverged as VolcastError | undefined)?.hint,
     );
   }
 
@@ -158,6 +173,7 @@ export class Puller {
         node.transfer = { top: plan.top, done, total };
         node.events.emit({ type: "progress", top: plan.top, done, total });
       },
+      flushed: (flushed: Flushed) => node.events.emit({ type: "flush", ...flushed }),
     };
     if (plan.base !== undefined) return await applyImage(node.volume, source, options);
     return await this.#takeFull(plan, source, options);
@@ -185,7 +201,9 @@ export class Puller {
       await incoming.close();
       throw error;
     }
+    const flushed = node.volumeIfAny === undefined ? undefined : localChanges(node.volumeIfAny);
     adoptIncoming(node.path);
+    if (flushed !== undefined) options?.flushed?.(flushed);
     this.#options.opened?.(incoming);
     const old = node.replace(incoming);
     if (old !== undefined) void retire(old, options?.drainMs ?? 0);
@@ -283,6 +301,33 @@ function loop(name: string, peer: Peer, plan: PeerPlan): VolcastError {
       plan.chain.join(" <- ")
     }) contains this node, '${name}'`,
     "Give each node a name of its own (--site) and a parent that is not below it",
+  );
+}
+
+/** A parent that does not know this node's snapshot may only be one of its line; see `history.ts`. */
+function checkHistory(peer: Peer, plan: PeerPlan, volume: Volume | undefined): void {
+  const { history, base, top } = plan;
+  if (volume === undefined || history === undefined || base !== undefined) return;
+  const { current } = volume;
+  if (top === current.id) return;
+  // One that is an older part of this node's line is behind, which the CPs tell.
+  if (relationOf(volume.history, history) !== "diverged") return;
+  const here = volume.history.epoch;
+  throw new VolcastError(
+    "diverged",
+    `Cannot pull from ${peer.name}: its history, in epoch ${history.epoch}, and this node's, in epoch ` +
+      `${here} at '${current.name}', went apart`,
+    history.epoch < here
+      ? `It is a source from before a takeover: run volcast resync there, or choose another parent`
+      : `To see what would be lost by going back to what both have: volcast resync VOLUME --parent ${peer.name}`,
+  );
+}
+
+function isOrigin({ path, volume }: Node): VolcastError {
+  return new VolcastError(
+    "diverged",
+    `Cannot pull into ${path}: it is an origin, of epoch ${volume.root.epoch}, and has a history of its own`,
+    `To follow a parent, and see first what would be lost by that: volcast resync ${path} --parent URL`,
   );
 }
 

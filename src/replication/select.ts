@@ -6,7 +6,7 @@
 
 import { VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
-import { MASTER, type Snapshot, type Volume } from "../volume/mod.ts";
+import { ACTIVE, MASTER, type Snapshot, type Volume } from "../volume/mod.ts";
 
 /** What a caller asks for. */
 export interface ReplicationRequest {
@@ -55,7 +55,7 @@ export function selectImage(volume: Volume, request: ReplicationRequest): Select
 }
 
 function selectTop(volume: Volume, { since, to, site }: ReplicationRequest): Snapshot {
-  if (to !== undefined) return volume.resolve(to);
+  if (to !== undefined) return replicated(volume, volume.resolve(to));
   const newest = volume.snapshots().at(-1);
   if (newest === undefined) {
     throw new VolcastError(
@@ -70,6 +70,17 @@ function selectTop(volume: Volume, { since, to, site }: ReplicationRequest): Sna
   return volume.find(MASTER) ?? newest;
 }
 
+/** Sites get what was applied here; what was changed here stays here. */
+function replicated(volume: Volume, top: Snapshot): Snapshot {
+  if (top.name === ACTIVE) return volume.current;
+  if (!volume.localSnapshots().some(({ id }) => id === top.id)) return top;
+  throw new VolcastError(
+    "diverged",
+    `Cannot replicate '${top.name}': it is a snapshot of local changes, which the next image takes away`,
+    `To copy it nevertheless: GET /image?select=${encodeURIComponent(top.name)}`,
+  );
+}
+
 /** A consistency point of this number with another root: the caller's history is not this one. */
 function checkSameHistory(volume: Volume, since: string): void {
   if (!SNAPSHOT_ID_PATTERN.test(since)) return;
@@ -80,6 +91,6 @@ function checkSameHistory(volume: Volume, since: string): void {
     "diverged",
     `Cannot make an increment since ${since}: here consistency point ${cp} is ${known.id}, so the two ` +
       "volumes have different histories",
-    "Take a full image: leave 'since' out",
+    "Go back to what both have: volcast resync. Or take a full image: leave 'since' out",
   );
 }

@@ -16,8 +16,10 @@ export const snapshotRoutes = new Hono<Env>();
 
 snapshotRoutes.get("/snapshots", (c) => {
   const { volume } = c.get("node");
+  const local = volume.localSnapshots();
   return c.json({
     snapshots: volume.snapshots().map((snapshot) => snapshotJson(volume, snapshot)),
+    ...(local.length === 0 ? {} : { local: local.map((one) => snapshotJson(volume, one)) }),
   });
 });
 
