@@ -20,7 +20,7 @@ import { messageOf, VolcastError } from "../core/mod.ts";
 import type { TypeName } from "../format/mod.ts";
 import { errorOf, type SnapshotInfo } from "../http/mod.ts";
 import type { Plan } from "../image/mod.ts";
-import { ACTIVE } from "../volume/mod.ts";
+import { ACTIVE, type TreeChange } from "../volume/mod.ts";
 import type {
   Entries,
   FileDescription,
@@ -92,6 +92,11 @@ const REPORT = z.object({
   removed: count,
   skipped: z.array(z.object({ path: z.string(), reason: z.string() })),
   skippedCount: count,
+});
+const TREE_CHANGE = z.object({
+  kind: z.enum(["created", "changed", "removed"]),
+  path: z.string(),
+  type: TYPE,
 });
 const TREE_LINE = z.object({ path: z.string(), type: TYPE, size: count, mtime: time });
 
@@ -166,6 +171,14 @@ export class HttpTarget implements Target {
 
   plan(select: string): Promise<Plan> {
     return this.#json(`/plan?${new URLSearchParams({ select })}`, PLAN);
+  }
+
+  async *diff(from: string, to: string): AsyncGenerator<TreeChange> {
+    yield* this.#lines(`/diff?${new URLSearchParams({ from, to })}`, TREE_CHANGE);
+  }
+
+  promote(): Promise<Record<string, unknown>> {
+    return this.#json("/promote", z.record(z.string(), z.unknown()), { method: "POST" });
   }
 
   async stat(path: string, ref?: string): Promise<FileDescription> {
@@ -254,16 +267,22 @@ export class HttpTarget implements Target {
 
   /** Size and mtime of the files of the active file system, by path. */
   async #knownFiles(): Promise<Map<string, string>> {
-    const response = await this.#fetch(`/tree?at=${ACTIVE}`);
-    const lines = bodyOf(response).pipeThrough(new TextDecoderStream())
-      .pipeThrough(new TextLineStream());
     const known = new Map<string, string>();
-    for await (const line of lines as AsyncIterable<string>) {
-      if (line === "") continue;
-      const { path, type, size, mtime } = this.#checked(TREE_LINE, JSON.parse(line));
+    for await (const line of this.#lines(`/tree?at=${ACTIVE}`, TREE_LINE)) {
+      const { path, type, size, mtime } = line;
       if (type === "file") known.set(path, `${size} ${mtime}`);
     }
     return known;
+  }
+
+  /** An answer of JSON objects, one a line. */
+  async *#lines<T>(path: string, schema: z.ZodType<T>): AsyncGenerator<T> {
+    const response = await this.#fetch(path);
+    const lines = bodyOf(response).pipeThrough(new TextDecoderStream())
+      .pipeThrough(new TextLineStream());
+    for await (const line of lines as AsyncIterable<string>) {
+      if (line !== "") yield this.#checked(schema, JSON.parse(line));
+    }
   }
 
   async #json<T>(path: string, schema: z.ZodType<T>, init: RequestInit = {}): Promise<T> {

@@ -14,7 +14,15 @@ import {
 import { VolcastError } from "../core/mod.ts";
 import { imageOfExpression, type SnapshotInfo, snapshotJson, volumeStatus } from "../http/mod.ts";
 import { type Plan, planExpression } from "../image/mod.ts";
-import { ACTIVE, MASTER, openVolumeFile, type View, type Volume } from "../volume/mod.ts";
+import {
+  ACTIVE,
+  diffTrees,
+  MASTER,
+  openVolumeFile,
+  type TreeChange,
+  type View,
+  type Volume,
+} from "../volume/mod.ts";
 import type {
   Entries,
   FileDescription,
@@ -33,9 +41,9 @@ export class LocalTarget implements Target {
   readonly #volume: Volume;
 
   /** @throws {VolcastError} See {@linkcode openVolumeFile}. */
-  constructor(path: string) {
+  constructor(path: string, options: { localWrites?: boolean } = {}) {
     this.name = path;
-    this.#volume = openVolumeFile(path);
+    this.#volume = openVolumeFile(path, options);
     this.#volume.noteOwner(undefined);
   }
 
@@ -54,7 +62,7 @@ export class LocalTarget implements Target {
     const volume = this.#volume;
     return volume.exclusive(async (writer) => {
       // Before a file is read: a name that is in use would make all of it for nothing.
-      writer.checkSnapshotName(as);
+      writer.checkSnapshotName(as, [pointer]);
       const report = await importTree(writer, entries, { ...options, prune: true });
       const snapshot = await writer.takeSnapshot(as, { pointers: [pointer] });
       return { report, snapshot: infoOf(volume, volume.resolve(snapshot.id)) };
@@ -110,6 +118,21 @@ export class LocalTarget implements Target {
 
   plan(select: string): Promise<Plan> {
     return Promise.resolve().then(() => planExpression(this.#volume, select));
+  }
+
+  async *diff(from: string, to: string): AsyncGenerator<TreeChange> {
+    const views: View[] = [];
+    try {
+      for (const ref of [from, to]) views.push(this.#volume.view(ref));
+      yield* diffTrees(views[0].fs, views[1].fs);
+    } finally {
+      for (const view of views) view.release();
+    }
+  }
+
+  async promote(): Promise<Record<string, unknown>> {
+    await this.#volume.promote();
+    return await this.status();
   }
 
   stat(path: string, ref?: string): Promise<FileDescription> {

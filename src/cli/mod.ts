@@ -10,6 +10,7 @@ import { type Command, helpOf, runCommand } from "./command.ts";
 import { applyCommand } from "./commands/apply_command.ts";
 import { catCommand } from "./commands/cat_command.ts";
 import { demoCommand } from "./commands/demo_command.ts";
+import { diffCommand } from "./commands/diff_command.ts";
 import { exportCommand } from "./commands/export_command.ts";
 import { fsckCommand } from "./commands/fsck_command.ts";
 import { imageCommand } from "./commands/image_command.ts";
@@ -20,8 +21,10 @@ import { lsCommand } from "./commands/ls_command.ts";
 import { planCommand } from "./commands/plan_command.ts";
 import { pointerListCommand } from "./commands/pointer_list_command.ts";
 import { pointerSetCommand } from "./commands/pointer_set_command.ts";
+import { promoteCommand } from "./commands/promote_command.ts";
 import { publishCommand } from "./commands/publish_command.ts";
 import { pullCommand } from "./commands/pull_command.ts";
+import { resyncCommand } from "./commands/resync_command.ts";
 import { serveCommand } from "./commands/serve_command.ts";
 import { snapshotCreateCommand } from "./commands/snapshot_create_command.ts";
 import { snapshotDeleteCommand } from "./commands/snapshot_delete_command.ts";
@@ -51,11 +54,14 @@ export const COMMANDS: readonly Command[] = [
   snapshotDeleteCommand,
   pointerSetCommand,
   pointerListCommand,
+  diffCommand,
   planCommand,
   imageCommand,
   applyCommand,
   serveCommand,
   pullCommand,
+  promoteCommand,
+  resyncCommand,
   statusCommand,
   fsckCommand,
   infoCommand,

@@ -5,7 +5,8 @@
  */
 
 import { z } from "zod";
-import { fields, showName } from "./text.ts";
+import type { Flushed } from "../volume/mod.ts";
+import { counted, fields, showName } from "./text.ts";
 import { showBytes, showExactBytes } from "./units.ts";
 
 const count = z.number();
@@ -27,6 +28,7 @@ const STATUS = z.object({
   volume: z.object({
     id: z.string(),
     role: z.string(),
+    epoch: count.optional(),
     capacityBytes: count,
     usedBlocks: count,
     freeBlocks: count.nullish(),
@@ -35,6 +37,7 @@ const STATUS = z.object({
   }).nullish(),
   current: SNAPSHOT.nullish(),
   master: SNAPSHOT.nullish(),
+  localChanges: z.object({ files: count, snapshots: z.array(z.string()).readonly() }).nullish(),
   snapshots: count.optional(),
   sites: count.optional(),
 });
@@ -73,11 +76,12 @@ export function statusText(value: unknown): string {
 
 /** The rows about the volume. */
 export function volumeRows(status: z.output<typeof STATUS>): Rows {
-  const { volume, current, master, snapshots, sites } = status;
+  const { volume, current, master, localChanges, snapshots, sites } = status;
   if (!volume) return [];
   return [
     ["volume", volume.id],
     ["role", volume.role],
+    ["epoch", volume.epoch === undefined ? undefined : String(volume.epoch)],
     ["size", showExactBytes(volume.capacityBytes)],
     ["used", `${volume.usedBlocks} blocks (${showBytes(volume.usedBlocks * 4096)})`],
     [
@@ -90,9 +94,15 @@ export function volumeRows(status: z.output<typeof STATUS>): Rows {
     ["cp", String(volume.cp)],
     ["current", current ? showSnapshot(current) : undefined],
     ["master", master ? showSnapshot(master) : "none: publish moves it"],
+    ["local changes", localChanges ? showChanges(localChanges) : undefined],
     ["snapshots", snapshots === undefined ? undefined : String(snapshots)],
     ["sites", sites === undefined ? undefined : String(sites)],
   ];
+}
+
+function showChanges({ files, snapshots }: Flushed): string {
+  const taken = snapshots.length === 0 ? "" : `, with the snapshots ${snapshots.join(", ")}`;
+  return `${counted(files, "file")}${taken}; the next image takes them away`;
 }
 
 function showSnapshot({ id, name, time, bytes }: z.output<typeof SNAPSHOT>): string {

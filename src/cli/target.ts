@@ -8,7 +8,8 @@
 import type { ImportOptions, ImportReport, TreeEntry } from "../archive/mod.ts";
 import type { Plan } from "../image/mod.ts";
 import type { SnapshotInfo } from "../http/mod.ts";
-import type { FileInfo } from "../volume/mod.ts";
+import type { FileInfo, TreeChange } from "../volume/mod.ts";
+import { VolcastError } from "../core/mod.ts";
 import { HttpTarget } from "./http_target.ts";
 import { LocalTarget } from "./local_target.ts";
 import { isUrl } from "./local_volume.ts";
@@ -87,6 +88,10 @@ export interface Target extends AsyncDisposable {
   list(path: string, ref?: string): AsyncIterable<FileDescription>;
   /** The content of a file. */
   read(path: string, ref?: string): Promise<ReadableStream<Uint8Array>>;
+  /** The paths that differ between two snapshots. */
+  diff(from: string, to: string): AsyncIterable<TreeChange>;
+  /** Makes a replica the origin. @returns As {@linkcode status}. */
+  promote(): Promise<Record<string, unknown>>;
   /** An image as a stream. */
   image(select: string): Promise<ImageBytes>;
   /** Gives the volume back. */
@@ -97,8 +102,19 @@ export interface Target extends AsyncDisposable {
  * Opens a VOLUME argument.
  *
  * @param options.token Bearer token, for a server.
+ * @param options.localWrites Whether a replica in a file may be changed.
  * @throws {VolcastError} `not-found`, `busy` (naming who has it and its URL), `damaged`.
  */
-export function openTarget(volume: string, options: { token?: string } = {}): Target {
-  return isUrl(volume) ? new HttpTarget(volume, options) : new LocalTarget(volume);
+export function openTarget(
+  volume: string,
+  options: { token?: string; localWrites?: boolean } = {},
+): Target {
+  const { localWrites = false } = options;
+  if (!isUrl(volume)) return new LocalTarget(volume, { localWrites });
+  if (!localWrites) return new HttpTarget(volume, options);
+  throw new VolcastError(
+    "usage",
+    `Cannot use --local-writes with ${volume}: its server decides that`,
+    "Start the server with: volcast serve --local-writes",
+  );
 }

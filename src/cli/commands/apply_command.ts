@@ -8,6 +8,7 @@ import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
 import { BLOCK_SIZE, idOf, zoneOf } from "../../format/mod.ts";
 import { type Applied, applyImage, type ApplyOptions } from "../../image/mod.ts";
+import { describeFlush } from "../../replication/mod.ts";
 import {
   adoptIncoming,
   exists,
@@ -65,6 +66,7 @@ was. When VOLUME is at the image's snapshot already, the exit code is 3.`,
           replace: options.replace ?? false,
           signal,
           progress: (done, total) => progress.update(done, total),
+          flushed: (flushed) => terminal.note(describeFlush(flushed)),
         });
       } finally {
         progress.end();

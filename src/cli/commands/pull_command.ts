@@ -6,13 +6,20 @@
 
 import { z } from "zod";
 import { HttpPeer } from "../../http/mod.ts";
-import { describe, Node, Puller } from "../../replication/mod.ts";
+import {
+  describe,
+  describeFlush,
+  Node,
+  type Peer,
+  Puller,
+  type PullResult,
+} from "../../replication/mod.ts";
 import { exists, openVolumeFile } from "../../volume/mod.ts";
-import { VolcastError } from "../../core/mod.ts";
 import { defineCommand } from "../command.ts";
 import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { NODE_NAME, PARENT_URL } from "../schemas.ts";
+import type { Terminal } from "../terminal.ts";
 
 const SCHEMA = z.object({
   site: NODE_NAME,
@@ -51,30 +58,37 @@ nothing new, the exit code is 3.`,
       path,
       ...(volume === undefined ? {} : { volume }),
     });
-    const progress = terminal.progress("Pulling");
-    const unsubscribe = node.events.subscribe((event) => {
-      if (event.type === "progress") progress.update(event.done, event.total);
-    });
     try {
-      if (volume?.role === "origin") {
-        throw new VolcastError(
-          "read-only",
-          `Cannot pull into ${path}: it is an origin and has a history of its own`,
-          "Choose another path for the replica",
-        );
-      }
-      const result = await new Puller(node, { parents, drainMs: 0 }).pull();
-      progress.end();
+      const result = await pullShown(node, parents, terminal);
       if (options.json) terminal.printJson(result);
       else terminal.print(describe(result));
-      if (result.unconfirmed !== undefined) {
-        terminal.note(`The parent does not know where this node stands: ${result.unconfirmed}`);
-      }
       return result.kind === "current" ? EXIT_CODES.nothing : EXIT_CODES.done;
     } finally {
-      unsubscribe();
-      progress.end();
       await node.volumeIfAny?.close();
     }
   },
 });
+
+/** Pulls once, and shows how far it is and what it means for this node. */
+export async function pullShown(
+  node: Node,
+  parents: readonly Peer[],
+  terminal: Terminal,
+): Promise<PullResult> {
+  const progress = terminal.progress("Pulling");
+  const unsubscribe = node.events.subscribe((event) => {
+    if (event.type === "progress") progress.update(event.done, event.total);
+    if (event.type === "flush") terminal.note(describeFlush(event));
+  });
+  try {
+    const result = await new Puller(node, { parents, drainMs: 0 }).pull();
+    progress.end();
+    if (result.unconfirmed !== undefined) {
+      terminal.note(`The parent does not know where this node stands: ${result.unconfirmed}`);
+    }
+    return result;
+  } finally {
+    unsubscribe();
+    progress.end();
+  }
+}

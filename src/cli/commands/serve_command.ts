@@ -8,7 +8,7 @@ import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
 import { HttpPeer, type Listen, type RunningServer, startServer } from "../../http/mod.ts";
 import { follow, Node, Puller } from "../../replication/mod.ts";
-import { exists, openVolumeFile, type Volume } from "../../volume/mod.ts";
+import { exists, openVolumeFile, type Volume, type VolumeOptions } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
 import { siteTokensFromEnvironment, tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
@@ -25,6 +25,7 @@ const SCHEMA = z.object({
   every: DURATION_MS.default(60_000),
   "max-lag": DURATION_MS.optional(),
   memory: BYTE_SIZE.default(64 * 2 ** 20),
+  "local-writes": z.boolean().default(false),
 });
 type Options = z.output<typeof SCHEMA>;
 const GRACE_MS = 10_000;
@@ -38,7 +39,12 @@ export const serveCommand = defineCommand({
   details:
     `With --parent, VOLUME is a replica: it pulls the parent's master at the start, every --every,
 and as soon as the parent announces one. A volume that does not exist yet is made from the parent's
-full image. Several --parent are tried in the order given.
+full image. Several --parent are tried in the order given. A volume that was promoted follows nobody
+any more: the server says so and serves it.
+
+With --local-writes, import and publish work at a replica too. What they change is read with at=active;
+master, the sites below and everybody else go on with what was pulled, and the next image takes the
+changes away.
 
 Routes that change something need the token in VOLCAST_TOKEN, unless none is set and the server
 listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites tokens of their own.`,
@@ -55,6 +61,7 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
     every: { value: "TIME", help: "time between pulls; 60s by default" },
     "max-lag": { value: "TIME", help: "/readyz says no when no parent was heard for this long" },
     memory: { value: "SIZE", help: "block cache; 64MiB by default" },
+    "local-writes": { help: "let a replica be changed, until the next image comes in" },
   },
   schema: SCHEMA,
   async run([path], options: Options, terminal: Terminal): Promise<number> {
@@ -68,6 +75,7 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
     }
     const node = openNode(path, options, parents);
     const log = (text: string) => terminal.note(`${new Date().toISOString()} ${text}`);
+    const followed = parentsToFollow(node, parents, log);
     const stopping = new AbortController();
     const stop = () => stopping.abort();
     const signals = ["SIGINT", "SIGTERM"] as const;
@@ -78,7 +86,12 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
       node.volumeIfAny?.noteOwner(server.url);
       terminal.print(`Serving ${path} at ${server.url}`);
       if (server.wwwUrl !== undefined) terminal.print(`Serving its files at ${server.wwwUrl}`);
-      const following = followParents(node, options, { url: server.url, log }, stopping.signal);
+      const following = followParents(
+        node,
+        options,
+        { parents: followed, url: server.url, log },
+        stopping.signal,
+      );
       await aborted(stopping.signal);
       log("Stopping");
       // A parent that does not let go of a connection must not keep this process.
@@ -95,13 +108,14 @@ function openNode(path: string, options: Options, parents: readonly string[]): N
   const follower = parents.length > 0;
   const volume = follower && !exists(path)
     ? undefined
-    : openVolumeFile(path, { cacheBytes: options.memory });
-  if (follower && volume?.role === "origin") {
+    : openVolumeFile(path, volumeOptions(options));
+  if (follower && volume?.role === "origin" && volume.root.epoch === 1) {
     void volume.close();
     throw new VolcastError(
-      "read-only",
+      "diverged",
       `Cannot follow a parent: ${path} is an origin and has a history of its own`,
-      "Choose another path for the replica, or serve it without --parent",
+      `Serve it without --parent, or see what it would lose by following: volcast resync ${path} ` +
+        `--parent ${parents[0]}`,
     );
   }
   return new Node({
@@ -109,6 +123,27 @@ function openNode(path: string, options: Options, parents: readonly string[]): N
     path,
     ...(volume === undefined ? {} : { volume }),
   });
+}
+
+function volumeOptions(options: Options): VolumeOptions {
+  return { cacheBytes: options.memory, localWrites: options["local-writes"] };
+}
+
+/**
+ * A volume that was promoted keeps serving under the options it had as a site: after a takeover, a
+ * restart must not end the service. But it never goes back to its old parents by itself.
+ */
+function parentsToFollow(
+  { path, volumeIfAny: volume }: Node,
+  parents: readonly string[],
+  log: (text: string) => void,
+): readonly string[] {
+  if (volume?.role !== "origin" || parents.length === 0) return parents;
+  log(
+    `Not following ${parents.join(", ")}: ${path} was promoted and is the origin of epoch ` +
+      `${volume.root.epoch}. To give that up: volcast resync ${path} --parent URL`,
+  );
+  return [];
 }
 
 function serverOptions(
@@ -129,18 +164,18 @@ function serverOptions(
 async function followParents(
   node: Node,
   options: Options,
-  server: { url: string; log: (text: string) => void },
+  server: { parents: readonly string[]; url: string; log: (text: string) => void },
   signal: AbortSignal,
 ): Promise<void> {
   const token = tokenFromEnvironment();
-  const parents = (options.parent ?? []).map((url) =>
+  const parents = server.parents.map((url) =>
     new HttpPeer(url, token === undefined ? {} : { token })
   );
   if (parents.length === 0) return;
   node.upstream = { parent: parents[0].name };
   const puller = new Puller(node, {
     parents,
-    volumeOptions: { cacheBytes: options.memory },
+    volumeOptions: volumeOptions(options),
     opened: (volume: Volume) => volume.noteOwner(server.url),
   });
   await follow(node, puller, { everyMs: options.every, parents, log: server.log }, signal);
