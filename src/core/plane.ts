@@ -234,6 +234,17 @@ export function setBits(page: Uint32Array, first: number, count: number): void {
   }
 }
 
+/** First clear bit of `page` at or behind `from`, `limit` when there is none before it. */
+export function nextClearBit(page: Uint32Array, from: number, limit: number): number {
+  let word = from >>> 5;
+  let clear = ~page[word] & (0xffffffff << (from & 31));
+  while (clear === 0) {
+    if (++word * 32 >= limit) return limit;
+    clear = ~page[word];
+  }
+  return Math.min(limit, word * 32 + 31 - Math.clz32(clear & -clear));
+}
+
 /** Sum: blocks in any of `planes`. */
 export function sum(...planes: Plane[]): Plane {
   return combine(planes, (out, page) => {

@@ -32,7 +32,7 @@ import {
   sealFrame,
   type StreamHeader,
 } from "../format/mod.ts";
-import type { Leased, Volume } from "../volume/mod.ts";
+import { discardUnused, type Leased, type Volume } from "../volume/mod.ts";
 import { ByteReader, CutError } from "./byte_reader.ts";
 import { framesOffset } from "./image.ts";
 import { countPages, FrameCursor } from "./plan.ts";
@@ -309,6 +309,7 @@ class Transfer {
       delete state.transfer;
     });
     await volume.flip(header.top);
+    discardUnused(volume);
   }
 }
 

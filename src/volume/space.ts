@@ -15,6 +15,7 @@
 import {
   assert,
   BitPlane,
+  nextClearBit,
   PAGE_BITS,
   PAGE_WORDS,
   popcountWord,
@@ -173,7 +174,7 @@ export class Space implements Allocator {
       const index = Math.floor(this.#cursor / PAGE_BITS);
       const work = this.#workOn(index);
       const limit = Math.min(PAGE_BITS, end - index * PAGE_BITS);
-      const start = nextZero(work.used, this.#cursor % PAGE_BITS, limit);
+      const start = nextClearBit(work.used, this.#cursor % PAGE_BITS, limit);
       if (start === limit) {
         this.#cursor = (index + 1) * PAGE_BITS;
         continue;
@@ -298,15 +299,4 @@ function mark(words: Uint32Array, bit: number): void {
 
 function unmark(words: Uint32Array, bit: number): void {
   words[bit >>> 5] &= ~(1 << (bit & 31));
-}
-
-/** First clear bit at or behind `from`, `limit` when there is none before it. */
-function nextZero(words: Uint32Array, from: number, limit: number): number {
-  let word = from >>> 5;
-  let free = ~words[word] & (0xffffffff << (from & 31));
-  while (free === 0) {
-    if (++word * 32 >= limit) return limit;
-    free = ~words[word];
-  }
-  return Math.min(limit, word * 32 + 31 - Math.clz32(free & -free));
 }
