@@ -166,7 +166,9 @@ export class MapLog {
 
   #take(run: Run): void {
     if (this.#space.take(run)) return;
-    throw damaged(`Cannot read the map: a block among ${run.count} from ${run.start} is used twice`);
+    throw damaged(
+      `Cannot read the map: a block among ${run.count} from ${run.start} is used twice`,
+    );
   }
 }
 

@@ -56,7 +56,9 @@ export function openStore(path: string): BlockStore {
   const { kind, files } = storeFiles(path);
   if (kind === "striped") return openStripe(files, path);
   if (kind === "plain") return FileStore.open(path);
-  const most = packedLimit(peeked(path, (store) => readPackedHeader(store, Infinity).capacity) ?? 0);
+  const most = packedLimit(
+    peeked(path, (store) => readPackedHeader(store, Infinity).capacity) ?? 0,
+  );
   const file = FileStore.open(path, { most });
   return closingOnError([file], () => PackedStore.open(file, file.initialBlocks));
 }

@@ -20,11 +20,17 @@
  */
 
 import { divCeil, type Run, VolcastError } from "../core/mod.ts";
-import { BLOCK_SIZE, encodePackedHeader, MAP_ENTRIES, MAX_BLOCKS, type MapEntry } from "../format/mod.ts";
+import {
+  BLOCK_SIZE,
+  encodePackedHeader,
+  MAP_ENTRIES,
+  type MapEntry,
+  MAX_BLOCKS,
+} from "../format/mod.ts";
 import { type BlockStore, checkRun, type SparseStore } from "./block_store.ts";
 import { MapLog, readPackedHeader } from "./map_log.ts";
 import { SlotMap } from "./slot_map.ts";
-import { SlotSpace } from "./slot_space.ts";
+import { noRoom, SlotSpace } from "./slot_space.ts";
 
 const HEADER_SLOTS: Run = { start: 0, count: 2 };
 
@@ -126,10 +132,7 @@ export class PackedStore implements SparseStore {
 
   discard(vbn: number, count: number): void {
     this.#checkHealth();
-    for (let done = 0; done < count;) {
-      const run = this.#map.run(vbn + done, count - done);
-      done += run.count;
-      if (run.slot === 0) continue;
+    for (const run of [...this.#map.runs(vbn, count)]) {
       this.#dropped.push({ start: run.slot, count: run.count });
       this.#change({ ...run, slot: 0 });
     }
@@ -150,7 +153,7 @@ export class PackedStore implements SparseStore {
     const present = this.#map.run(vbn, most);
     if (present.slot !== 0) return present;
     const free = this.freeBlocks - this.#log.reserve(this.#changes.length + 1);
-    if (free <= 0) throw full(this.#space.limit);
+    if (free <= 0) throw noRoom(this.#space.limit);
     const { start, count } = this.#space.allocate(Math.min(free, present.count));
     const placed = { vbn, count, slot: start };
     this.#change(placed);
@@ -228,12 +231,4 @@ function spaceOf(under: BlockStore, end: number): SlotSpace {
   const space = new SlotSpace(under.capacity, end);
   space.take(HEADER_SLOTS);
   return space;
-}
-
-function full(limit: number): VolcastError {
-  return new VolcastError(
-    "full",
-    `Cannot write: all ${limit} blocks that the packed file may have are in use`,
-    "Copy the volume to a larger device, or to a file",
-  );
 }

@@ -58,25 +58,39 @@ export class SlotMap {
     return { vbn, count, slot };
   }
 
-  /** Everything that is there, by VBN, in runs. */
-  *runs(): Generator<MapEntry> {
+  /** What is there of `count` VBNs from `vbn` on, in order, in runs. */
+  *runs(vbn = 0, count = Infinity): Generator<MapEntry> {
     let open: MapEntry | undefined;
-    for (const number of [...this.#pages.keys()].sort((a, b) => a - b)) {
+    for (const number of this.#pagesOf(vbn, count)) {
       const page = this.#pages.get(number)!;
-      for (let i = 0; i < PAGE; i++) {
+      const first = Math.max(0, vbn - number * PAGE);
+      const end = Math.min(PAGE, vbn + count - number * PAGE);
+      for (let i = first; i < end; i++) {
         const slot = page[i];
         if (slot === 0) continue;
-        const vbn = number * PAGE + i;
-        const joins = open !== undefined && vbn === open.vbn + open.count &&
+        const at = number * PAGE + i;
+        const joins = open !== undefined && at === open.vbn + open.count &&
           slot === open.slot + open.count && open.count < MAX_RUN;
         if (joins) open = { ...open!, count: open!.count + 1 };
         else {
           if (open !== undefined) yield open;
-          open = { vbn, count: 1, slot };
+          open = { vbn: at, count: 1, slot };
         }
       }
     }
     if (open !== undefined) yield open;
+  }
+
+  /** Numbers of the pages in a range, ascending: looked up one by one, or where it is wide, all sifted. */
+  #pagesOf(vbn: number, count: number): number[] {
+    const first = Math.floor(vbn / PAGE);
+    const last = Math.floor((vbn + count - 1) / PAGE);
+    if (last - first < this.#pages.size) {
+      const all = Array.from({ length: last - first + 1 }, (_, i) => first + i);
+      return all.filter((number) => this.#pages.has(number));
+    }
+    return [...this.#pages.keys()].filter((number) => number >= first && number <= last)
+      .sort((a, b) => a - b);
   }
 
   #setPart(page: Uint32Array, first: number, length: number, slot: number): void {

@@ -4,7 +4,14 @@
  * @module
  */
 
-import { assert, BitPlane, nextClearBit, PAGE_BITS, pageCountOf, type Run } from "../core/mod.ts";
+import {
+  BitPlane,
+  nextClearBit,
+  PAGE_BITS,
+  pageCountOf,
+  type Run,
+  VolcastError,
+} from "../core/mod.ts";
 
 /** See the module. */
 export class SlotSpace {
@@ -41,9 +48,12 @@ export class SlotSpace {
     return fresh;
   }
 
-  /** Gives out 1 to `most` consecutive blocks: those within the file first, then it grows. */
+  /**
+   * Gives out 1 to `most` consecutive blocks: those within the file first, then it grows.
+   * @throws {VolcastError} `full`.
+   */
   allocate(most: number): Run {
-    assert(this.#count < this.limit, "there is a free block");
+    if (this.#count >= this.limit) throw noRoom(this.limit);
     const run = this.#count < this.#end ? this.#within(most) : {
       start: this.#end,
       count: Math.min(most, this.limit - this.#end),
@@ -83,4 +93,13 @@ export class SlotSpace {
     this.#count += run.count;
     this.#end = Math.max(this.#end, run.start + run.count);
   }
+}
+
+/** All blocks that the file may have are in use. */
+export function noRoom(limit: number): VolcastError {
+  return new VolcastError(
+    "full",
+    `Cannot write: all ${limit} blocks that the packed file may have are in use`,
+    "Copy the volume to a larger device, or to a file",
+  );
 }

@@ -66,7 +66,9 @@ export class StripedStore implements BlockStore {
     members.forEach((member, i) => {
       if (member.capacity >= memberBlocks) return;
       throw damaged(
-        `Cannot open ${paths[i]}: it has ${member.capacity} blocks, a member of this stripe ${memberBlocks}`,
+        `Cannot open ${
+          paths[i]
+        }: it has ${member.capacity} blocks, a member of this stripe ${memberBlocks}`,
         "The file was cut off: copy it again from where it came",
       );
     });
@@ -87,7 +89,11 @@ export class StripedStore implements BlockStore {
     const shares: ReadPart[][] = this.#members.map(() => []);
     for (const { vbn, target } of parts) {
       checkRun(this.capacity, vbn, target.length);
-      this.#split(vbn, target, (member, at, part) => shares[member].push({ vbn: at, target: part }));
+      this.#split(
+        vbn,
+        target,
+        (member, at, part) => shares[member].push({ vbn: at, target: part }),
+      );
     }
     await all(this.#members.map(async (member, i) => {
       if (shares[i].length === 0) return;

@@ -136,18 +136,9 @@ export class History {
     }
   }
 
-  /** Moves the place from which blocks are given out: a volume is wide, and its tests are small. */
-  async skip(blockCount: number): Promise<void> {
-    await this.volume.exclusive(({ space }) => {
-      const runs: Run[] = [];
-      for (let left = Math.min(blockCount, space.freeCount - space.reserve); left > 0;) {
-        runs.push(space.allocateRun(left));
-        left -= runs.at(-1)!.count;
-      }
-      for (const { start, count } of runs) {
-        for (let i = 0; i < count; i++) space.free(start + i);
-      }
-    });
+  /** See {@linkcode skip}. */
+  skip(blockCount: number): Promise<void> {
+    return skip(this.volume, blockCount);
   }
 
   /** A random step of any kind. */
@@ -366,6 +357,20 @@ export class History {
     fs.remove(parent.ino, name);
     this.model.remove(parent, name);
   }
+}
+
+/** Moves the place from which blocks are given out: a volume is wide, and its tests are small. */
+export async function skip(volume: Volume, blockCount: number): Promise<void> {
+  await volume.exclusive(({ space }) => {
+    const runs: Run[] = [];
+    for (let left = Math.min(blockCount, space.freeCount - space.reserve); left > 0;) {
+      runs.push(space.allocateRun(left));
+      left -= runs.at(-1)!.count;
+    }
+    for (const { start, count } of runs) {
+      for (let i = 0; i < count; i++) space.free(start + i);
+    }
+  });
 }
 
 /** fsck finds nothing. */
