@@ -151,7 +151,9 @@ export function decodeMapBlock(block: Uint8Array): MapBlock {
   const { magic, ...head } = MAP_BLOCK_LAYOUT.read(block);
   if (magic === MAP_MAGIC && head.count <= MAP_ENTRIES) return head;
   throw damaged(
-    `Cannot read a block of the map: magic ${magic.toString(16)}, ${head.count} entries, the limit is ${MAP_ENTRIES}`,
+    `Cannot read a block of the map: magic ${
+      magic.toString(16)
+    }, ${head.count} entries, the limit is ${MAP_ENTRIES}`,
   );
 }
 

@@ -15,22 +15,13 @@
  */
 
 import { createHash } from "node:crypto";
+import { assert, difference, forEachRunOfPage, PAGE_BITS, type Plane } from "../core/mod.ts";
 import {
-  assert,
-  difference,
-  forEachRunOfPage,
-  PAGE_BITS,
-  type Plane,
-  type Run,
-} from "../core/mod.ts";
-import {
-  BLOCK_SIZE,
   checksum,
   encodeEnd,
   encodeIndexEnd,
   encodeStreamHeader,
   END_LAYOUT,
-  FRAME_BLOCKS,
   FRAME_LAYOUT,
   INDEX_END_LAYOUT,
   RUN_LAYOUT,
@@ -42,10 +33,11 @@ import {
 } from "../format/mod.ts";
 import type { Snapshot, Volume } from "../volume/mod.ts";
 import { Checksums } from "./checksums.ts";
-import { countPages, framesOfPage, type PageCounts } from "./plan.ts";
+import { countPages, type PageCounts } from "./plan.ts";
+import { type Batch, ReadAhead, type Wanted } from "./read_ahead.ts";
 
-/** About the size of the chunks a stream is made of. */
-const CHUNK_BYTES = 1024 * 1024;
+/** Bytes to send, or what is to be waited for before there are some; `undefined`: for nobody. */
+type Step = Uint8Array<ArrayBuffer> | Promise<void> | undefined;
 
 /** Identity of an image. */
 export interface ImageName {
@@ -131,12 +123,14 @@ export class Image {
     assert(from >= 0 && from <= to && to <= this.byteCount, `range ${from}-${to}`);
     const leases = [this.top, ...(this.base === undefined ? [] : [this.base])]
       .map((snapshot) => this.#volume.leases.take(snapshot, this.#volume.superblock.cp));
-    const chunks = this.#chunks(from);
+    const ahead = new ReadAhead(this.#volume.io.store);
+    const chunks = this.#chunks({ from, to }, ahead);
     let position = from;
     let ended = false;
-    const end = () => {
+    const end = async () => {
       if (ended) return;
       ended = true;
+      await ahead.settled();
       for (const lease of leases) lease.release();
       options.onEnd?.();
     };
@@ -147,9 +141,9 @@ export class Image {
             for (const lease of leases) lease.check();
             const next = chunks.next();
             assert(!next.done, "the stream is as long as was planned");
-            if (next.value === undefined) {
-              // Nothing to send yet, but others may want to run.
-              await new Promise((resolve) => setTimeout(resolve, 0));
+            if (!(next.value instanceof Uint8Array)) {
+              // Nothing to send yet: the disks are at work, or others may want to run.
+              await (next.value ?? new Promise((resolve) => setTimeout(resolve, 0)));
               continue;
             }
             const chunk = next.value.subarray(0, to - position);
@@ -158,10 +152,10 @@ export class Image {
             break;
           }
           if (position < to) return;
-          end();
+          await end();
           controller.close();
         } catch (error) {
-          end();
+          await end();
           controller.error(error);
         }
       },
@@ -169,8 +163,11 @@ export class Image {
     }, { highWaterMark: 0 });
   }
 
-  /** Parts of the stream from byte `from` on; `undefined` where work was done without output. */
-  *#chunks(from: number): Generator<Uint8Array<ArrayBuffer> | undefined> {
+  /**
+   * Parts of the stream from byte `from` on, and no more work than those up to `to` need. Where there is
+   * nothing to send yet: a promise to wait for, or `undefined` after work.
+   */
+  *#chunks({ from, to }: { from: number; to: number }, ahead: ReadAhead): Generator<Step> {
     const { header } = this;
     const headerBytes = encodeStreamHeader(header) as Uint8Array<ArrayBuffer>;
     const indexEnd = encodeIndexEnd(this.#checksumOfIndex()) as Uint8Array<ArrayBuffer>;
@@ -186,9 +183,9 @@ export class Image {
     else for (const part of this.#indexParts()) yield* cut(part);
     yield* cut(indexEnd);
 
-    yield* this.#frameChunks(skip);
+    yield* this.#frameChunks({ from: skip, to: to - framesOffset(header) }, ahead);
     // What was not sent has to be read for the digest, unless it was sent to somebody before.
-    yield* this.#readUnknown();
+    yield* this.#readUnknown(ahead);
     this.#digest ??= createHash("sha256").update(headerBytes).update(indexEnd)
       .update(new Uint8Array(this.#checksums().crcs.buffer)).digest();
     skip = Math.max(0, from - (header.byteCount - END_LAYOUT.size));
@@ -219,74 +216,52 @@ export class Image {
     }
   }
 
-  /** The frames from byte `skip` of their part on, several small ones in a chunk. */
-  *#frameChunks(skip: number): Generator<Uint8Array<ArrayBuffer> | undefined> {
-    const checksums = this.#newChecksums();
-    let chunk = new Uint8Array(CHUNK_BYTES + FRAME_LAYOUT.size);
-    let used = 0;
-    let number = 0;
-    for (const { index, blocks, frames } of this.#pages) {
-      const pageBytes = frames * FRAME_LAYOUT.size + blocks * BLOCK_SIZE;
-      if (skip >= pageBytes) {
-        skip -= pageBytes;
-        number += frames;
-        continue;
-      }
-      for (const run of framesOfPage(this.#plane, index)) {
-        const length = FRAME_LAYOUT.size + run.count * BLOCK_SIZE;
-        if (skip >= length) {
-          skip -= length;
-          number++;
-          continue;
-        }
-        if (used + length > chunk.length) {
-          yield chunk.subarray(0, used);
-          chunk = new Uint8Array(CHUNK_BYTES + FRAME_LAYOUT.size);
-          used = 0;
-        }
-        const frame = chunk.subarray(used, used + length);
-        yield* checksums.prepare(run.start);
-        this.#readFrame(run, number++, frame, checksums);
-        if (skip > 0) {
-          yield frame.slice(skip);
-          skip = 0;
-        } else used += length;
-      }
+  /** The frames between two bytes of their part, several small ones in a chunk. */
+  *#frameChunks(range: { from: number; to: number }, ahead: ReadAhead): Generator<Step> {
+    for (const batch of this.#sealed(range, ahead)) {
+      yield batch === undefined || batch instanceof Promise
+        ? batch
+        : batch.bytes.subarray(batch.skip);
     }
-    if (used > 0) yield chunk.subarray(0, used);
   }
 
   /** Reads the frames whose checksums are not known yet, and now and then lets others run. */
-  *#readUnknown(): Generator<undefined> {
+  *#readUnknown(ahead: ReadAhead): Generator<Step> {
     const { known } = this.#checksums();
     if (this.#digest !== undefined || !known.includes(0)) return;
+    let count = 0;
+    for (const batch of this.#sealed({ isWanted: (number) => known[number] === 0 }, ahead)) {
+      if (batch === undefined || batch instanceof Promise) yield batch;
+      else if (++count % 16 === 0) yield undefined;
+    }
+  }
+
+  /** Batches of frames whose blocks have been checked and whose headers were made. */
+  *#sealed(
+    wanted: Omit<Wanted, "plane" | "pages">,
+    ahead: ReadAhead,
+  ): Generator<Batch | Promise<void> | undefined> {
+    const { crcs, known } = this.#checksums();
     const checksums = this.#newChecksums();
-    const buffer = new Uint8Array(FRAME_LAYOUT.size + FRAME_BLOCKS * BLOCK_SIZE);
-    let number = 0;
-    for (const { index } of this.#pages) {
-      for (const run of framesOfPage(this.#plane, index)) {
-        if (known[number] === 0) {
-          const length = FRAME_LAYOUT.size + run.count * BLOCK_SIZE;
-          yield* checksums.prepare(run.start);
-          this.#readFrame(run, number, buffer.subarray(0, length), checksums);
-        }
-        if (++number % 16 === 0) yield undefined;
+    const steps = ahead.batches({ plane: this.#plane, pages: this.#pages, ...wanted });
+    for (const batch of steps) {
+      if (batch instanceof Promise) {
+        yield batch;
+        continue;
       }
+      for (const { run, number, bytes } of batch.frames) {
+        yield* checksums.prepare(run.start);
+        checksums.check(run.start, bytes.subarray(FRAME_LAYOUT.size));
+        crcs[number] = sealFrame(bytes, run.start, run.count);
+        known[number] = 1;
+      }
+      yield batch;
     }
   }
 
   #newChecksums(): Checksums {
     const { io } = this.#volume;
     return new Checksums(io, { name: this.etag, root: this.top.root, plane: this.#plane });
-  }
-
-  #readFrame(run: Run, number: number, frame: Uint8Array, checksums: Checksums): void {
-    const { crcs, known } = this.#checksums();
-    const blocks = frame.subarray(FRAME_LAYOUT.size);
-    this.#volume.io.store.read(run.start, blocks);
-    checksums.check(run.start, blocks);
-    crcs[number] = sealFrame(frame, run.start, run.count);
-    known[number] = 1;
   }
 }
 

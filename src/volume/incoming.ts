@@ -23,8 +23,8 @@ import {
   packedBlocks,
   PackedStore,
   removeFiles,
-  storeFiles,
   type StoreFiles,
+  storeFiles,
 } from "../store/mod.ts";
 import { readSuperblock, Volume, type VolumeOptions } from "./volume.ts";
 import { openOwned } from "./volume_file.ts";
@@ -177,9 +177,7 @@ function reopen(
     if (error instanceof VolcastError && error.kind !== "busy") return undefined;
     throw error;
   }
-  const volume = store.capacity === image.capacity
-    ? reopenStore(store, image, options)
-    : undefined;
+  const volume = store.capacity === image.capacity ? reopenStore(store, image, options) : undefined;
   if (volume === undefined) store.close();
   return volume;
 }
