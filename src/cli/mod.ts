@@ -9,6 +9,7 @@ import { messageOf, VolcastError } from "../core/mod.ts";
 import { type Command, helpOf, runCommand } from "./command.ts";
 import { applyCommand } from "./commands/apply_command.ts";
 import { catCommand } from "./commands/cat_command.ts";
+import { copyCommand } from "./commands/copy_command.ts";
 import { demoCommand } from "./commands/demo_command.ts";
 import { exportCommand } from "./commands/export_command.ts";
 import { fsckCommand } from "./commands/fsck_command.ts";
@@ -54,6 +55,7 @@ export const COMMANDS: readonly Command[] = [
   planCommand,
   imageCommand,
   applyCommand,
+  copyCommand,
   serveCommand,
   pullCommand,
   statusCommand,

@@ -198,21 +198,23 @@ function openFile(path: string, create: boolean): Deno.FsFile {
         "Choose another path, or remove the file if it is not needed",
       );
     }
-    if (
-      error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable
-    ) {
-      throw new VolcastError(
-        "denied",
-        `Cannot open ${path}: ${error.message}`,
-        error instanceof Deno.errors.NotCapable
-          ? "The compiled program may not touch /dev, /proc, /sys: put the file elsewhere; for a device make " +
-            "a node elsewhere, as in: mknod disk b $(stat -c '0x%t 0x%T' /dev/sdb); or run from source with " +
-            "deno run -A main.ts"
-          : "Run as the user that owns it, or change its permissions",
-      );
-    }
-    throw ioError(`Cannot open ${path}`, error);
+    throw deniedError(`Cannot open ${path}`, error) ?? ioError(`Cannot open ${path}`, error);
   }
+}
+
+/** What to say where the host, or the program's own permissions, forbid something. */
+export function deniedError(what: string, error: unknown): VolcastError | undefined {
+  const isForbidden = error instanceof Deno.errors.NotCapable;
+  if (!isForbidden && !(error instanceof Deno.errors.PermissionDenied)) return undefined;
+  return new VolcastError(
+    "denied",
+    `${what}: ${error.message}`,
+    isForbidden
+      ? "The compiled program may not touch /dev, /proc, /sys: put the file elsewhere; for a device make " +
+        "a node elsewhere, as in: mknod disk b $(stat -c '0x%t 0x%T' /dev/sdb); or run from source with " +
+        "deno run -A main.ts"
+      : "Run as the user that owns it, or change its permissions",
+  );
 }
 
 function ioError(what: string, error: unknown): VolcastError {

@@ -13,7 +13,7 @@ import { damaged, messageOf, VolcastError } from "../core/mod.ts";
 import { bytesToHex, memberBlocksOf, STRIPE_MEMBERS, type StripeHeader } from "../format/mod.ts";
 import { isAbsolute, join } from "node:path";
 import type { BlockStore } from "./block_store.ts";
-import { FileStore, type FileStoreOptions } from "./file_store.ts";
+import { deniedError, FileStore, type FileStoreOptions } from "./file_store.ts";
 import { isPacked, readPackedHeader } from "./map_log.ts";
 import { packedLimit, PackedStore } from "./packed_store.ts";
 import { readStripeHeader, StripedStore } from "./striped_store.ts";
@@ -221,7 +221,8 @@ function hasPath(path: string): boolean {
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;
-    throw new VolcastError("io", `Cannot look at ${path}: ${messageOf(error)}`);
+    throw deniedError(`Cannot look at ${path}`, error) ??
+      new VolcastError("io", `Cannot look at ${path}: ${messageOf(error)}`);
   }
 }
 

@@ -10,6 +10,7 @@ import { BLOCK_SIZE, zoneOf } from "../format/mod.ts";
 import {
   type BlockStore,
   createStore,
+  FileStore,
   openStore,
   peekStore,
   removeFiles,
@@ -94,14 +95,19 @@ export interface VolumeFileInfo {
 /** Looks at the files of a volume. */
 export function volumeFileInfo(path: string): VolumeFileInfo {
   const { kind, files } = storeFiles(path);
-  const infos = files.map((file) => Deno.statSync(file));
-  const sectors = infos.map(({ blocks }) => blocks);
+  const infos = files.map((file) => {
+    const { size, blocks, isBlockDevice } = Deno.statSync(file);
+    if (!isBlockDevice) return { bytes: size, allocated: blocks === null ? null : blocks * 512 };
+    const device = FileStore.peek(file);
+    device.close();
+    return { bytes: device.capacity * BLOCK_SIZE, allocated: null };
+  });
   return {
     kind,
     files,
-    bytes: infos.reduce((sum, { size }) => sum + size, 0),
-    allocatedBytes: sectors.reduce<number | null>(
-      (sum, count) => sum === null || count === null ? null : sum + count * 512,
+    bytes: infos.reduce((sum, { bytes }) => sum + bytes, 0),
+    allocatedBytes: infos.reduce<number | null>(
+      (sum, { allocated }) => sum === null || allocated === null ? null : sum + allocated,
       0,
     ),
   };

@@ -11,9 +11,9 @@ import { type Applied, applyImage, type ApplyOptions } from "../../image/mod.ts"
 import {
   adoptIncoming,
   exists,
-  incomingPath,
   openIncoming,
   openVolumeFile,
+  removeIncoming,
   type Volume,
 } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
@@ -126,16 +126,22 @@ function checkReplaceable(volume: Volume, path: string, options: Options): void 
   );
 }
 
-/** A full image comes into a file of its own, which gets the name when it is complete. */
-async function applyFull(
+/**
+ * A full image comes into a file of its own, which gets the name when it is complete.
+ *
+ * @param options.packed Whether the file is packed, whatever the old one is.
+ * @param old The volume that has the name now.
+ */
+export async function applyFull(
   path: string,
-  image: OpenedImage,
-  options: Options,
+  image: Pick<OpenedImage, "header" | "open" | "retry">,
+  options: ApplyOptions & { readonly packed?: boolean },
   old?: Volume,
 ): Promise<Applied> {
   const { header } = image;
   const top = idOf(header.top);
-  const incoming = openIncoming(path, { ...header, top });
+  const packed = options.packed ?? false;
+  const incoming = openIncoming(path, { ...header, top }, { packed });
   let isKept = false;
   try {
     const applied = incoming.hasRoot
@@ -162,7 +168,7 @@ async function applyFull(
     // What has arrived is gone on with the next time; without it the file is nothing but in the way.
     isKept ||= incoming.local.transfer !== undefined;
     await incoming.close();
-    if (!isKept) Deno.removeSync(incomingPath(path));
+    if (!isKept) removeIncoming(path);
   }
 }
 
@@ -170,10 +176,15 @@ function textOf(path: string, result: Result): string {
   if (result.kind === "current") {
     return `${path} is at '${result.name}' (${result.snapshot}) already`;
   }
-  const { kind, name, blocks, bytes, dropped } = result;
+  return appliedText(path, result.kind === "full" ? "full image" : "increment", result);
+}
+
+/** Says what came into a volume. @param what What it is called: `full image`. */
+export function appliedText(path: string, what: string, applied: Applied): string {
+  const { top, name, blocks, bytes, dropped } = applied;
   const gone = dropped.length === 0 ? "" : `; dropped ${dropped.join(", ")}`;
   const size = showBytes(blocks * BLOCK_SIZE);
-  return `${path} is at '${name}' (${result.top}): ${
-    kind === "full" ? "full image" : "increment"
-  } of ${counted(blocks, "block")} (${size}), ${showExactBytes(bytes)} read${gone}`;
+  return `${path} is at '${name}' (${top}): ${what} of ${counted(blocks, "block")} (${size}), ${
+    showExactBytes(bytes)
+  } read${gone}`;
 }

@@ -6,7 +6,13 @@
 
 import { z } from "zod";
 import { BLOCK_SIZE, byteSize, VOLUME_FORMAT_VERSION } from "../../format/mod.ts";
-import { type LocalState, openVolumeFile, type Volume } from "../../volume/mod.ts";
+import {
+  type LocalState,
+  openVolumeFile,
+  type Volume,
+  type VolumeFileInfo,
+  volumeFileInfo,
+} from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
 import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
@@ -22,8 +28,8 @@ interface Info extends VolumeStatus {
   readonly path: string;
   readonly formatVersion: number;
   readonly blockSize: number;
-  /** The file: its size, and what it takes on disk where the host tells. */
-  readonly file: { readonly bytes: number; readonly allocatedBytes: number | null };
+  /** The file or files: how the volume lies in them, and what they take on disk where the host tells. */
+  readonly file: VolumeFileInfo;
   readonly superblock: { readonly sequence: number; readonly slot: number };
   /** First VBN under planes. */
   readonly dataStart: number;
@@ -69,13 +75,13 @@ export const infoCommand = defineCommand({
 
 function infoOf(volume: Volume, path: string): Info {
   const { zone, local, superblock } = volume;
-  const { size, blocks } = Deno.statSync(path);
+  const { kind, files, bytes, allocatedBytes } = volumeFileInfo(path);
   return {
     path,
     formatVersion: VOLUME_FORMAT_VERSION,
     blockSize: BLOCK_SIZE,
     ...volumeStatus(volume),
-    file: { bytes: size, allocatedBytes: blocks === null ? null : blocks * 512 },
+    file: { bytes, allocatedBytes, kind, files },
     superblock: { sequence: superblock.sequence, slot: superblock.sequence % 2 },
     dataStart: zone.data.start,
     localZone: {
@@ -97,6 +103,7 @@ function textOf(info: Info): string {
     ["path", info.path],
     ["format", `version ${info.formatVersion}, blocks of ${info.blockSize} bytes`],
     ["file", showExactBytes(file.bytes) + allocated],
+    ["layout", layoutText(file)],
     ...volumeRows(info),
     ["superblock", `number ${superblock.sequence}, in slot ${superblock.slot}`],
     [
@@ -118,6 +125,12 @@ function textOf(info: Info): string {
       ]),
     )
   }`;
+}
+
+/** How a volume lies in its files, where that is not one block behind the other in one. */
+function layoutText({ kind, files }: VolumeFileInfo): string | undefined {
+  if (kind === "plain") return undefined;
+  return kind === "packed" ? "packed" : `striped over ${files.join(", ")}`;
 }
 
 function transferText({ top, base, frames }: NonNullable<LocalState["transfer"]>): string {
