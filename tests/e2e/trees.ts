@@ -75,7 +75,8 @@ export function changeTree(path: string, seed: number): void {
   for (let i = 0; i < few; i++) Deno.removeSync(pick());
   for (let i = 0; i < few; i++) {
     const file = pick();
-    Deno.renameSync(file, `${file}.renamed`);
+    // Not longer than before: some names are as long as names may be.
+    Deno.renameSync(file, `${file.slice(0, file.lastIndexOf("/"))}/renamed ${i}`);
   }
   for (let i = 0; i < few; i++) Deno.chmodSync(pick(), 0o640);
   for (let i = 0; i < few; i++) Deno.writeFileSync(`${path}/new ${i}`, noise(i * 3000));
