@@ -195,6 +195,69 @@ test("PackedStore keeps a sync apart from what is done meanwhile, at whatever mo
   }
 });
 
+/** What a call made of a VBN, 0 for discarded; `at`: events of the disk before the call. */
+interface Call {
+  readonly vbn: number;
+  readonly value: number;
+  readonly at: number;
+}
+
+/** Writes and discards while syncs are under way, none of which waits for another. */
+async function hurried(
+  store: PackedStore,
+  disk: CrashStore,
+  random: Random,
+): Promise<{ calls: Call[]; synced: { calls: number; at: number }[] }> {
+  const calls: Call[] = [];
+  const synced = [{ calls: 0, at: disk.events.length }];
+  const present = new Set<number>();
+  const syncs: Promise<void>[] = [];
+  for (let step = 0; step < 120; step++) {
+    const vbn = random.below(40);
+    if (random.oneIn(4)) {
+      const count = calls.length;
+      const sync = store.sync().then(() => {
+        synced.push({ calls: count, at: disk.events.length });
+      });
+      if (random.oneIn(3)) await sync;
+      else syncs.push(sync);
+    } else {
+      const at = disk.events.length;
+      // Never over what is there: that would be torn, as on any disk.
+      const value = present.delete(vbn) ? 0 : 1 + random.below(255);
+      if (value === 0) store.discard(vbn, 1);
+      else {
+        present.add(vbn);
+        store.write(vbn, block(value));
+      }
+      calls.push({ vbn, value, at });
+    }
+    for (let i = random.below(4); i > 0; i--) await Promise.resolve();
+  }
+  await Promise.all(syncs);
+  return { calls, synced };
+}
+
+test("PackedStore has every block as of the last sync, or of a later call, after any crash", () =>
+  forSeeds(seeds(1, 12), async (random) => {
+    const disk = new CrashStore(new MemoryStore(120));
+    const store = PackedStore.create(disk, 1000);
+    await store.sync();
+    const first = disk.events.length;
+    const { calls, synced } = await hurried(store, disk, random);
+    for (let count = first; count <= disk.events.length; count++) {
+      const found = PackedStore.open(disk.crashed(count, random));
+      const least = Math.max(...synced.filter(({ at }) => at <= count).map((sync) => sync.calls));
+      for (let vbn = 0; vbn < 40; vbn++) {
+        const before = calls.slice(0, least).findLast((call) => call.vbn === vbn)?.value ?? 0;
+        const later = calls.slice(least).filter((call) => call.vbn === vbn && call.at <= count);
+        const allowed = [before, ...later.map(({ value }) => value)];
+        const value = firstByte(found, vbn);
+        assert(allowed.includes(value), `VBN ${vbn} is ${value} of ${allowed} after ${count}`);
+      }
+    }
+  }));
+
 test("PackedStore writes nothing after a write or a sync that failed", async () => {
   for (const call of ["write", "sync"] as const) {
     for (let at = 3; at < 8; at++) {
