@@ -106,7 +106,11 @@ export interface InPlaceOptions extends VolumeOptions {
  *
  * @throws {VolcastError} `exists` when something is there, `full` when the device is too small, `busy`.
  */
-export function openInPlace(path: string, image: IncomingImage, options: InPlaceOptions): Volume {
+export async function openInPlace(
+  path: string,
+  image: IncomingImage,
+  options: InPlaceOptions,
+): Promise<Volume> {
   const zone = zoneOf(image.capacity);
   const packed = options.packed ?? false;
   const half = reopenInPlace(path, image, options);
@@ -128,6 +132,7 @@ export function openInPlace(path: string, image: IncomingImage, options: InPlace
     for (const vbn of [0, 1, zone.owner.start, first.start, second.start]) {
       if (vbn < device.capacity) device.write(vbn, zeros);
     }
+    await device.sync();
     if (packed) {
       const store = PackedStore.create(device, image.capacity);
       store.write(zone.owner.start, zeros);

@@ -189,7 +189,7 @@ async function copyInPlace(
 ): Promise<Applied> {
   await old?.close();
   const { header } = image;
-  const volume = openInPlace(path, { ...header, top: idOf(header.top) }, {
+  const volume = await openInPlace(path, { ...header, top: idOf(header.top) }, {
     packed: options.packed || storeFiles(path).kind === "packed",
     overwrite: options.overwrite,
     blockCount: header.blockCount,
