@@ -1,13 +1,15 @@
 /**
  * Measures the image stream of a striped volume against that of a volume in one file:
  *
- *     sudo deno run -A scripts/bench/stripes.ts [--rate MIB] [--size MIB] [--members N]
+ *     sudo deno run -A scripts/bench/stripes.ts [--rate MIB] [--members N]
  *
  * 1. On slow devices: a loop device each, from which a control group lets a process read so many MiB a
- *    second. Needs root.
+ *    second. Needs root. The kernel lets a tenth of a second's worth through at once, so rates far below
+ *    10 MiB/s, a unit of a stripe in that time, are like slow devices, and higher ones are not.
  * 2. In memory (/dev/shm, or the page cache): what reading ahead costs where it cannot help.
  *
- * Sizes, rates and the medians of five turns that take each other in turn are printed.
+ * Each time a volume in one file, a striped one whose units are read one after the other, and a striped
+ * one as it is. The medians of turns that take each other in turn are printed.
  *
  * @module
  */
@@ -24,11 +26,21 @@ import {
 import { Throttle } from "../../tests/helpers/throttle.ts";
 
 const MIB = 2 ** 20;
-const TURNS = 5;
+/** Seconds that a slow device takes. */
+const SLOW_SECONDS = 9;
+/** MiB that are read from memory. */
+const MEMORY_SIZE = 256;
+
+const MODES = {
+  "one file": { isStriped: false, isSequential: false },
+  "striped, in turn": { isStriped: true, isSequential: true },
+  "striped": { isStriped: true, isSequential: false },
+} as const;
 
 /** Reads the image of the newest snapshot, and prints how many ms that takes. */
-async function read(path: string): Promise<void> {
+async function read(path: string, isSequential: boolean): Promise<void> {
   const volume = openVolumeFile(path);
+  if (isSequential) Object.assign(volume.io.store, { readParallel: undefined });
   const image = new Image(volume, volume.snapshots().at(-1)!);
   const begin = performance.now();
   let bytes = 0;
@@ -55,10 +67,12 @@ async function make(path: string, kind: "plain" | "striped", byteCount: number):
 }
 
 /** The ms that a process of its own takes to read a volume. */
-async function timed(path: string, throttle?: Throttle): Promise<number> {
+async function timed(path: string, isSequential: boolean, throttle?: Throttle): Promise<number> {
   const self = [Deno.execPath(), "run", "--no-check", "-A", import.meta.filename!, "read", path];
   const [command, ...args] = throttle?.command(self) ?? self;
-  const { code, stdout, stderr } = await new Deno.Command(command, { args }).output();
+  const { code, stdout, stderr } = await new Deno.Command(command, {
+    args: [...args, String(isSequential)],
+  }).output();
   if (code !== 0) throw new Error(new TextDecoder().decode(stderr));
   return Number(new TextDecoder().decode(stdout));
 }
@@ -69,21 +83,23 @@ function median(values: readonly number[]): number {
 
 async function compare(
   what: string,
-  byteCount: number,
-  measure: { plain: () => Promise<number>; striped: () => Promise<number> },
+  { size, turns }: { size: number; turns: number },
+  measure: (mode: { isStriped: boolean; isSequential: boolean }) => Promise<number>,
 ): Promise<void> {
-  const plain: number[] = [];
-  const striped: number[] = [];
-  for (let turn = 0; turn < TURNS; turn++) {
-    plain.push(await measure.plain());
-    striped.push(await measure.striped());
+  const times = Object.entries(MODES).map(([name, mode]) => ({ name, mode, ms: [] as number[] }));
+  for (let turn = 0; turn < turns; turn++) {
+    for (const { mode, ms } of times) ms.push(await measure(mode));
   }
-  const shown = (ms: number) =>
-    `${ms.toFixed(0)} ms, ${(byteCount / MIB / ms * 1000).toFixed(0)} MiB/s`;
-  const [a, b] = [median(plain), median(striped)];
-  console.log(`${what}:`);
-  console.log(`  one file  ${shown(a)}`);
-  console.log(`  striped   ${shown(b)}: ${(a / b).toFixed(2)} times as fast`);
+  console.log(`${what}, ${size} MiB, load ${Deno.loadavg()[0].toFixed(1)}:`);
+  for (const { name, ms } of times) {
+    const one = median(times[0].ms) / median(ms);
+    const rate = size / median(ms) * 1000;
+    console.log(
+      `  ${name.padEnd(17)} ${median(ms).toFixed(0).padStart(6)} ms, ${rate.toFixed(1)} MiB/s, ${
+        one.toFixed(2)
+      } times as fast as one file`,
+    );
+  }
 }
 
 async function flush({ device }: LoopDevice): Promise<void> {
@@ -92,7 +108,7 @@ async function flush({ device }: LoopDevice): Promise<void> {
 
 async function onSlowDevices(
   directory: string,
-  { byteCount, members, rate }: { byteCount: number; members: string[]; rate: number },
+  { size, members, rate }: { size: number; members: string[]; rate: number },
 ): Promise<void> {
   const reason = await whyNoLoopDevices();
   if (reason !== undefined) return console.log(`Slow devices: ${reason}`);
@@ -103,50 +119,63 @@ async function onSlowDevices(
     for (const name of ["plain", ...members]) {
       devices.push(await attachFile(`${directory}/${name}`, `${nodes}/${name}`));
     }
-    const [plain, ...striped] = devices;
     using throttle = Throttle.of(devices.map(({ number }) => number), rate * MIB);
-    await compare(`${members.length} devices of ${rate} MiB/s`, byteCount, {
-      async plain() {
-        await flush(plain);
-        return await timed(plain.node, throttle);
-      },
-      async striped() {
-        for (const device of striped) await flush(device);
-        return await timed(striped[0].node, throttle);
-      },
+    const what = `${members.length} devices of ${rate} MiB/s`;
+    await compare(what, { size, turns: 3 }, async ({ isStriped, isSequential }) => {
+      for (const device of devices) await flush(device);
+      return await timed(devices[isStriped ? 1 : 0].node, isSequential, throttle);
     });
   } finally {
     for (const device of devices) await detach(device);
   }
 }
 
-async function main(): Promise<void> {
-  if (Deno.args[0] === "read") return await read(Deno.args[1]);
-  const { values } = parseArgs({
-    args: Deno.args,
-    options: {
-      rate: { type: "string", default: "40" },
-      size: { type: "string", default: "192" },
-      members: { type: "string", default: "3" },
-    },
-  });
-  const byteCount = Number(values.size) * MIB;
-  const members = Array.from({ length: Number(values.members) }, (_, i) => `member${i}`);
+/** Volumes in a directory of their own. */
+async function withVolumes(
+  size: number,
+  members: readonly string[],
+  work: (directory: string) => Promise<void>,
+): Promise<void> {
   const memory = await Deno.stat("/dev/shm").then(() => "/dev/shm", () => undefined);
   const directory = await Deno.makeTempDir(memory === undefined ? {} : { dir: memory });
   try {
+    await make(`${directory}/plain`, "plain", size * MIB);
     const paths = members.map((name) => `${directory}/${name}`);
-    await make(`${directory}/plain`, "plain", byteCount);
-    await make(paths.join(","), "striped", byteCount);
-    console.log(`An image of ${values.size} MiB; load ${Deno.loadavg()[0].toFixed(1)}`);
-    await onSlowDevices(directory, { byteCount, members, rate: Number(values.rate) });
-    await compare("memory", byteCount, {
-      plain: () => timed(`${directory}/plain`),
-      striped: () => timed(paths[0]),
-    });
+    await make(paths.join(","), "striped", size * MIB);
+    await work(directory);
   } finally {
     await Deno.remove(directory, { recursive: true });
   }
+}
+
+async function main(): Promise<void> {
+  if (Deno.args[0] === "read") return await read(Deno.args[1], Deno.args[2] === "true");
+  const { values } = parseArgs({
+    args: Deno.args,
+    options: {
+      rate: { type: "string", default: "2" },
+      members: { type: "string", default: "3" },
+    },
+  });
+  const rate = Number(values.rate);
+  const members = Array.from({ length: Number(values.members) }, (_, i) => `member${i}`);
+  const slowSize = rate * SLOW_SECONDS;
+  await withVolumes(
+    slowSize,
+    members,
+    (directory) => onSlowDevices(directory, { size: slowSize, members, rate }),
+  );
+  await withVolumes(
+    MEMORY_SIZE,
+    members,
+    (directory) =>
+      compare(
+        "Memory",
+        { size: MEMORY_SIZE, turns: 7 },
+        ({ isStriped, isSequential }) =>
+          timed(`${directory}/${isStriped ? members[0] : "plain"}`, isSequential),
+      ),
+  );
 }
 
 await main();

@@ -88,7 +88,7 @@ Deno.test({
 deviceTest("an image comes from three slow disks at once", async (directory) => {
   const tree = `${directory}/tree`;
   Deno.mkdirSync(tree);
-  for (let i = 0; i < 24; i++) Deno.writeFileSync(`${tree}/${i}`, noise(2 ** 20));
+  Deno.writeFileSync(`${tree}/large`, noise(15 * 2 ** 20));
   const files = ["plain", "a", "b", "c"].map((name) => `${directory}/${name}.vol`);
   const [plain, ...members] = files;
   await volcast(["init", "--stripe", members.join(","), "--size", "48MiB"]);
@@ -100,9 +100,12 @@ deviceTest("an image comes from three slow disks at once", async (directory) => 
     for (const file of files) {
       devices.push(await attachFile(file, file.replace(directory, `${directory}/nodes`)));
     }
+    // The kernel's own reading ahead would be most of what is read of so little.
+    for (const { device } of devices) await run(["blockdev", "--setra", "32", device]);
     const reason = whyNoThrottle(devices[0].number);
     if (reason !== undefined) return console.log(`Not measured: ${reason}`);
-    using throttle = Throttle.of(devices.map(({ number }) => number), 6 * 2 ** 20);
+    // So slow that what the kernel lets through at once is a small part of a unit.
+    using throttle = Throttle.of(devices.map(({ number }) => number), 2 * 2 ** 20);
     const time = async ({ node }: LoopDevice, image: string) => {
       for (const { device } of devices) await run(["blockdev", "--flushbufs", device]);
       const begin = performance.now();
@@ -112,9 +115,13 @@ deviceTest("an image comes from three slow disks at once", async (directory) => 
       return performance.now() - begin;
     };
     const one = await time(devices[0], `${directory}/one.img`);
-    const three = await time(devices[1], `${directory}/three.img`);
-    assert(three < one * 0.65, `${three.toFixed(0)} ms from three, ${one.toFixed(0)} from one`);
-    assertEquals(await sha256(`${directory}/three.img`), await sha256(`${directory}/one.img`));
+    let three = Infinity;
+    // Others may keep this machine busy; the disks cannot get faster by trying again.
+    for (let i = 0; i < 3 && three >= one * 0.55; i++) {
+      three = Math.min(three, await time(devices[1], `${directory}/${i}.img`));
+    }
+    assert(three < one * 0.55, `${three.toFixed(0)} ms from three, ${one.toFixed(0)} from one`);
+    assertEquals(await sha256(`${directory}/0.img`), await sha256(`${directory}/one.img`));
   } finally {
     for (const device of devices) await detach(device);
   }
