@@ -307,7 +307,7 @@ test("a packed replica gives up what its snapshots have not, after each image", 
     // A reader of the first release holds its blocks; the parent forgets it.
     const reader = site.view("s2");
     for (let round = 3; round < 9; round++) {
-      await origin.exclusive(async ({ fs }) => {
+      await origin.exclusive(({ fs }) => {
         for (const { name } of [...fs.list(2)]) fs.remove(2, name);
       });
       await fill(origin, round);
