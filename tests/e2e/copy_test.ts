@@ -116,10 +116,10 @@ Deno.test({
     const rome = directory.file("rome.vol");
     await volcast(["pull", rome, "--site", "rome", "--parent", parent.url]);
     await assertHolds(rome, tree, directory);
-    const wanted = await fetch(`${parent.url}/files/odd/exact`);
+    const wanted = await fetch(`${parent.url}/files/new%202`);
     assertEquals(
       new Uint8Array(await wanted.arrayBuffer()),
-      Deno.readFileSync(`${tree}/odd/exact`),
+      Deno.readFileSync(`${tree}/new 2`),
     );
     const image = async (volume: string) => {
       const file = directory.file(`${crypto.randomUUID()}.img`);

@@ -10,11 +10,15 @@ import {
   INDEX_END_LAYOUT,
   INODE_LAYOUT,
   type Layout,
+  MAP_BLOCK_LAYOUT,
+  MAP_ENTRY_LAYOUT,
+  PACKED_HEADER_LAYOUT,
   POINTER_LAYOUT,
   ROOT_LAYOUT,
   RUN_LAYOUT,
   SNAPSHOT_LAYOUT,
   STREAM_HEADER_LAYOUT,
+  STRIPE_LAYOUT,
   SUPERBLOCK_LAYOUT,
 } from "../../src/format/mod.ts";
 import { LOCAL_SLOT_LAYOUT } from "../../src/volume/mod.ts";
@@ -34,6 +38,10 @@ const LAYOUTS: [layout: Layout<readonly Field[]>, size: number][] = [
   [FRAME_LAYOUT, 16],
   [END_LAYOUT, 64],
   [LOCAL_SLOT_LAYOUT, 32],
+  [PACKED_HEADER_LAYOUT, 4096],
+  [MAP_BLOCK_LAYOUT, 32],
+  [MAP_ENTRY_LAYOUT, 12],
+  [STRIPE_LAYOUT, 4096],
 ] as unknown as [Layout<readonly Field[]>, number][];
 
 type Value = number | bigint | Uint8Array;

@@ -1,7 +1,7 @@
 // Volumes that are no plain files: packed, striped, on block devices.
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { type ErrorKind, popcount, sum, VolcastError } from "../../src/core/mod.ts";
+import { popcount, sum } from "../../src/core/mod.ts";
 import { applyImage } from "../../src/image/mod.ts";
 import { FileStore, INCOMING, openStore, type PackedStore } from "../../src/store/mod.ts";
 import {
@@ -26,30 +26,11 @@ import { Random } from "../helpers/random.ts";
 import { imageOf } from "../helpers/replicas.ts";
 import { bytesOf, sourceOf } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
+import { fill as fillUpTo, refusal } from "../helpers/volume_files.ts";
 
 const MIB = 2 ** 20;
 
-async function refusal(
-  work: () => unknown,
-  kind: ErrorKind,
-  says: RegExp,
-): Promise<VolcastError> {
-  const error = await assertRejects(async () => await work(), VolcastError);
-  assertEquals(error.kind, kind, error.message);
-  assert(says.test(`${error.message}\n${error.hint}`), `${error.message}\n${error.hint}`);
-  return error;
-}
-
-async function fill(volume: Volume, seed: number): Promise<void> {
-  const random = new Random(seed);
-  await volume.exclusive(async (writer) => {
-    for (let i = 0; i < 10; i++) {
-      const ino = writer.fs.create(2, `file${seed}-${i}`, { type: "file" });
-      writer.fs.write(ino, 0, random.bytes(random.below(200_000)));
-    }
-    await writer.takeSnapshot(`s${seed}`, { pointers: ["master"] });
-  });
-}
+const fill = (volume: Volume, seed: number) => fillUpTo(volume, seed, 200_000);
 
 const linesOf = (volume: Volume) => describe(volume.fileSystem(volume.current), { all: true });
 
