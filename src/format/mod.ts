@@ -11,6 +11,7 @@ export * from "./inode.ts";
 export * from "./layout.ts";
 export * from "./names.ts";
 export * from "./root.ts";
+export * from "./segment.ts";
 export * from "./stream.ts";
 export * from "./superblock.ts";
 export * from "./tables.ts";

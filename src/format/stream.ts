@@ -328,12 +328,13 @@ export function idOf(snapshot: StreamSnapshot): string {
 }
 
 /** Puts the checksum of all bytes before it into the last four. */
-function seal(bytes: Uint8Array): void {
+export function seal(bytes: Uint8Array): void {
   const at = bytes.length - 4;
   new DataView(bytes.buffer, bytes.byteOffset).setUint32(at, checksum(bytes.subarray(0, at)), true);
 }
 
-function checkSeal(what: string, bytes: Uint8Array): void {
+/** Checks what {@linkcode seal} wrote. @throws {VolcastError} `damaged`, naming `what`. */
+export function checkSeal(what: string, bytes: Uint8Array): void {
   const at = bytes.length - 4;
   const stored = new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
   if (stored !== checksum(bytes.subarray(0, at))) {

@@ -13,6 +13,8 @@ import {
   POINTER_LAYOUT,
   ROOT_LAYOUT,
   RUN_LAYOUT,
+  SEGMENT_HEADER_LAYOUT,
+  SEGMENT_TRAILER_LAYOUT,
   SNAPSHOT_LAYOUT,
   STREAM_HEADER_LAYOUT,
   SUPERBLOCK_LAYOUT,
@@ -33,6 +35,8 @@ const LAYOUTS: [layout: Layout<readonly Field[]>, size: number][] = [
   [INDEX_END_LAYOUT, 8],
   [FRAME_LAYOUT, 16],
   [END_LAYOUT, 64],
+  [SEGMENT_HEADER_LAYOUT, 4096],
+  [SEGMENT_TRAILER_LAYOUT, 64],
   [LOCAL_SLOT_LAYOUT, 32],
 ] as unknown as [Layout<readonly Field[]>, number][];
 
