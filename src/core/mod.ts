@@ -5,6 +5,7 @@
  */
 
 export * from "./assert.ts";
+export * from "./chunks.ts";
 export * from "./errors.ts";
 export * from "./expression.ts";
 export * from "./pace.ts";

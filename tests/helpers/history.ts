@@ -7,11 +7,11 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { type Run, VolcastError } from "../../src/core/mod.ts";
-import type { MemoryStore } from "../../src/store/mod.ts";
+import { MemoryStore } from "../../src/store/mod.ts";
 import { fsck, type LiveFileSystem, Volume, type VolumeOptions } from "../../src/volume/mod.ts";
 import { FileModel, type ModelNode, newNode } from "../models/file_model.ts";
 import { describe } from "./describe.ts";
-import type { Random } from "./random.ts";
+import { Random } from "./random.ts";
 
 /** A snapshot with what it must show for as long as it exists. */
 export interface KeptSnapshot {
@@ -366,6 +366,25 @@ export class History {
     fs.remove(parent.ino, name);
     this.model.remove(parent, name);
   }
+}
+
+/** A history with snapshots `s1` and `s2` whose blocks lie in many frames, and in two pages of planes. */
+export async function scattered(seed: number): Promise<History> {
+  const history = await History.begin(new MemoryStore(70_000), new Random(seed));
+  for (let round = 0; round < 12; round++) {
+    if (round === 6) await history.skip(33_000);
+    await history.change(8);
+    await history.churn(1, 40_000);
+    await history.skip(200);
+  }
+  await history.snapshot();
+  for (let round = 0; round < 5; round++) {
+    await history.change(4);
+    await history.churn(1, 30_000);
+    await history.skip(200);
+  }
+  await history.snapshot();
+  return history;
 }
 
 /** fsck finds nothing. */
