@@ -14,6 +14,7 @@ export * from "./live_file_system.ts";
 export * from "./local_state.ts";
 export * from "./mutex.ts";
 export * from "./plane_file.ts";
+export * from "./put_file.ts";
 export * from "./space.ts";
 export * from "./volume.ts";
 export * from "./volume_file.ts";
