@@ -19,8 +19,9 @@ import {
 import { messageOf, VolcastError } from "../core/mod.ts";
 import type { TypeName } from "../format/mod.ts";
 import { errorOf, type SnapshotInfo } from "../http/mod.ts";
-import type { Plan } from "../image/mod.ts";
+import type { Plan, RangedImage } from "../image/mod.ts";
 import { ACTIVE } from "../volume/mod.ts";
+import { RemoteBytes } from "./remote_bytes.ts";
 import type {
   Entries,
   FileDescription,
@@ -205,6 +206,15 @@ export class HttpTarget implements Target {
       stream: bodyOf(response),
       byteCount: Number(response.headers.get("content-length")),
     };
+  }
+
+  async rangedImage(select: string, signal: AbortSignal): Promise<RangedImage> {
+    const url = `${this.name}/image?${new URLSearchParams({ select })}`;
+    try {
+      return await RemoteBytes.open(url, { signal, token: this.#token });
+    } catch (error) {
+      throw this.#unreachable(error);
+    }
   }
 
   close(): Promise<void> {

@@ -13,7 +13,7 @@ import {
 } from "../archive/mod.ts";
 import { VolcastError } from "../core/mod.ts";
 import { imageOfExpression, type SnapshotInfo, snapshotJson, volumeStatus } from "../http/mod.ts";
-import { type Plan, planExpression } from "../image/mod.ts";
+import { type Plan, planExpression, type RangedImage } from "../image/mod.ts";
 import { ACTIVE, MASTER, openVolumeFile, type View, type Volume } from "../volume/mod.ts";
 import type {
   Entries,
@@ -154,6 +154,16 @@ export class LocalTarget implements Target {
     return Promise.resolve().then(() => {
       const image = imageOfExpression(this.#volume, select);
       return { stream: image.stream(), byteCount: image.byteCount };
+    });
+  }
+
+  rangedImage(select: string): Promise<RangedImage> {
+    return Promise.resolve().then(() => {
+      const image = imageOfExpression(this.#volume, select);
+      return {
+        byteCount: image.byteCount,
+        stream: (from: number, to: number) => image.stream({ from, to }),
+      };
     });
   }
 

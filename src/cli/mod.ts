@@ -28,6 +28,10 @@ import { snapshotDeleteCommand } from "./commands/snapshot_delete_command.ts";
 import { snapshotListCommand } from "./commands/snapshot_list_command.ts";
 import { statCommand } from "./commands/stat_command.ts";
 import { statusCommand } from "./commands/status_command.ts";
+import { tapeExtractCommand } from "./commands/tape_extract_command.ts";
+import { tapeListCommand } from "./commands/tape_list_command.ts";
+import { tapeReadCommand } from "./commands/tape_read_command.ts";
+import { tapeWriteCommand } from "./commands/tape_write_command.ts";
 import { versionCommand } from "./commands/version_command.ts";
 import { EXIT_CODES, exitCodeOf, exitCodeTable } from "./exit.ts";
 import { Interrupted, INTERRUPTED_CODE } from "./interrupt.ts";
@@ -54,6 +58,10 @@ export const COMMANDS: readonly Command[] = [
   planCommand,
   imageCommand,
   applyCommand,
+  tapeWriteCommand,
+  tapeReadCommand,
+  tapeListCommand,
+  tapeExtractCommand,
   serveCommand,
   pullCommand,
   statusCommand,

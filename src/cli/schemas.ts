@@ -5,7 +5,7 @@
  */
 
 import { z } from "zod";
-import { VolcastError } from "../core/mod.ts";
+import { type Run, VolcastError } from "../core/mod.ts";
 import { LABEL_PATTERN } from "../format/mod.ts";
 
 /** `HOST:PORT`, also `[::1]:8080` and `:8080` (all addresses). */
@@ -36,6 +36,17 @@ export const REF = z.string().max(255).regex(
   LABEL_PATTERN,
   "it cannot be the name of a snapshot or a pointer",
 );
+
+/** Numbers and ranges of them: `5,7-9`. */
+export const NUMBERS: z.ZodType<Run[], string> = z.string().transform((text, context) => {
+  const runs = text.split(",").map((part): Run => {
+    const [, first, last = first] = /^\s*(\d{1,10})(?:-(\d{1,10}))?\s*$/.exec(part) ?? [];
+    return { start: Number(first), count: Number(last) - Number(first) + 1 };
+  });
+  if (runs.every(({ count }) => count >= 1)) return runs;
+  context.addIssue({ code: "custom", message: "it is no list of numbers, as in 5,7-9" });
+  return z.NEVER;
+});
 
 /** Checks a reference among the arguments. @throws {VolcastError} `usage`. */
 export function parseRef(text: string): string {

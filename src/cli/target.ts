@@ -6,7 +6,7 @@
  */
 
 import type { ImportOptions, ImportReport, TreeEntry } from "../archive/mod.ts";
-import type { Plan } from "../image/mod.ts";
+import type { Plan, RangedImage } from "../image/mod.ts";
 import type { SnapshotInfo } from "../http/mod.ts";
 import type { FileInfo } from "../volume/mod.ts";
 import { HttpTarget } from "./http_target.ts";
@@ -89,6 +89,8 @@ export interface Target extends AsyncDisposable {
   read(path: string, ref?: string): Promise<ReadableStream<Uint8Array>>;
   /** An image as a stream. */
   image(select: string): Promise<ImageBytes>;
+  /** An image whose bytes are asked for in parts. @param signal Ends waiting for a server. */
+  rangedImage(select: string, signal: AbortSignal): Promise<RangedImage>;
   /** Gives the volume back. */
   close(): Promise<void>;
 }

@@ -4,12 +4,12 @@ import {
   fails,
   inDirectory,
   json,
+  makeSite,
   makeTree,
   ok,
   serving,
   volcast,
 } from "../helpers/cli.ts";
-import { Random } from "../helpers/random.ts";
 import { test } from "../helpers/strict.ts";
 
 interface Files {
@@ -25,17 +25,11 @@ async function withImages(work: (files: Files) => Promise<void>): Promise<void> 
   await inDirectory(async (directory) => {
     const files = {
       directory,
-      site: `${directory}/site.vol`,
+      site: await makeSite(directory),
       copy: `${directory}/copy.vol`,
       full: `${directory}/june3.img`,
       increment: `${directory}/june5.img`,
     };
-    const tree = `${directory}/tree`;
-    await ok("init", files.site, "--size", "16MiB");
-    await makeTree(tree, { a: "one\n", large: new Random(1).bytes(3_000_000) });
-    await ok("publish", files.site, tree, "--as", "june3");
-    await makeTree(tree, { a: "two, longer\n", more: new Uint8Array(200_000).fill(9) });
-    await ok("publish", files.site, tree, "--as", "june5");
     await ok("image", files.site, "june3", "-o", files.full);
     await ok("image", files.site, "june5 - june3", "-o", files.increment);
     await work(files);

@@ -21,8 +21,10 @@ import { EXIT_CODES } from "../exit.ts";
 import { type OpenedImage, openImage } from "../image_source.ts";
 import { interruptible } from "../interrupt.ts";
 import { requirePath } from "../local_volume.ts";
+import type { Terminal } from "../terminal.ts";
 import { counted } from "../text.ts";
 import { showBytes, showExactBytes } from "../units.ts";
+import { checkOtherVolume } from "../volume_path.ts";
 
 type Result =
   | { readonly kind: "current"; readonly snapshot: string; readonly name: string }
@@ -32,12 +34,16 @@ type Result =
 export const applyCommand = defineCommand({
   name: ["apply"],
   summary: "put an image into a replica",
-  usage: "VOLUME IMAGE",
-  positionals: [2, 2],
+  usage: "VOLUME IMAGE...",
+  positionals: [2, Infinity],
   details:
-    `IMAGE is a file, the URL of an image, or - for standard input. A full image makes VOLUME, which
-must not exist yet; with --replace it takes the place of a replica when it has come in whole. An
-increment needs a replica that is at the increment's base.
+    `IMAGE is a file, a file in another volume (b.vol:/june5.img), the URL of an image, or - for
+standard input. Or it is several pieces of one image, of any kind and in any order: segments that
+'volcast tape write' or 'volcast image --split-size' made, image files that are cut off, URLs. Where
+two have the same bytes and those of one are damaged, the other's are taken.
+
+A full image makes VOLUME, which must not exist yet; with --replace it takes the place of a replica
+when it has come in whole. An increment needs a replica that is at the increment's base.
 
 Everything in the image is checked before it counts: when it is damaged or cut off, VOLUME is as it
 was. When VOLUME is at the image's snapshot already, the exit code is 3.`,
@@ -45,37 +51,50 @@ was. When VOLUME is at the image's snapshot already, the exit code is 3.`,
     "volcast apply copy.vol june5.img",
     "volcast apply copy.vol http://127.0.0.1:8080/replicate",
     "volcast image site.vol june5 | volcast apply copy.vol -",
+    "volcast apply copy.vol /disk2/june5.002 /disk1/june5.001 http://127.0.0.1:9000/june5.003",
+    "volcast apply copy.vol backup.vol:/2026/june5.img",
   ],
   options: {
     replace: { help: "a full image may take the place of the replica that is there" },
     json: { help: "say what was done as JSON" },
   },
   schema: z.object({ replace: z.boolean().optional(), json: z.boolean().optional() }),
-  async run([path, from], options, terminal): Promise<number> {
-    requirePath(path, {
-      action: "apply an image to",
-      reason: "a server takes images from its parent only",
-      hint: "Run it on the replica's host while the server is stopped, or: volcast pull",
-    });
-    const progress = terminal.progress("Applying");
-    const result = await interruptible(async (signal) => {
-      const image = await openImage(from, signal);
-      try {
-        return await apply(path, image, {
-          replace: options.replace ?? false,
-          signal,
-          progress: (done, total) => progress.update(done, total),
-        });
-      } finally {
-        progress.end();
-        await image.close();
-      }
-    });
-    if (options.json) terminal.printJson(result);
-    else terminal.print(textOf(path, result));
-    return result.kind === "current" ? EXIT_CODES.nothing : EXIT_CODES.done;
+  run([path, ...from], options, terminal): Promise<number> {
+    return applyPieces(path, from, options, terminal);
   },
 });
+
+/** Puts the image that pieces make together into a volume, and says what was done. */
+export async function applyPieces(
+  path: string,
+  from: readonly string[],
+  options: { readonly replace?: boolean | undefined; readonly json?: boolean | undefined },
+  terminal: Terminal,
+): Promise<number> {
+  requirePath(path, {
+    action: "apply an image to",
+    reason: "a server takes images from its parent only",
+    hint: "Run it on the replica's host while the server is stopped, or: volcast pull",
+  });
+  checkOtherVolume(path, from);
+  const progress = terminal.progress("Applying");
+  const result = await interruptible(async (signal) => {
+    const image = await openImage(from, { signal, note: (text) => terminal.note(text) });
+    try {
+      return await apply(path, image, {
+        replace: options.replace ?? false,
+        signal,
+        progress: (done, total) => progress.update(done, total),
+      });
+    } finally {
+      progress.end();
+      await image.close();
+    }
+  });
+  if (options.json) terminal.printJson(result);
+  else terminal.print(textOf(path, result));
+  return result.kind === "current" ? EXIT_CODES.nothing : EXIT_CODES.done;
+}
 
 type Options = ApplyOptions & { readonly replace: boolean };
 
