@@ -12,6 +12,7 @@ export * from "./fsck.ts";
 export * from "./leases.ts";
 export * from "./live_file_system.ts";
 export * from "./local_state.ts";
+export * from "./marks.ts";
 export * from "./mutex.ts";
 export * from "./plane_file.ts";
 export * from "./space.ts";

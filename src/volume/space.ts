@@ -24,6 +24,7 @@ import {
 } from "../core/mod.ts";
 import type { Extent } from "../format/mod.ts";
 import type { Allocator, BlockTree } from "./block_tree.ts";
+import type { Marks } from "./marks.ts";
 import { wordsOf } from "./plane_file.ts";
 
 interface Quarantine {
@@ -64,6 +65,8 @@ export class Space implements Allocator {
   reclaim: () => void = () => {};
   /** Inodes changed in memory: each may ask for a block at the consistency point. */
   waitingInodes: () => number = () => 0;
+  /** Who is told of every block that is given out or back. */
+  readonly marks: Set<Marks> = new Set();
   #cursor: number;
   #work: WorkingPage | undefined;
 
@@ -191,6 +194,7 @@ export class Space implements Allocator {
       this.#cursor = run.start + count;
       this.mapCount += count;
       this.freeCount -= count;
+      if (this.marks.size > 0) { for (const marks of this.marks) marks.allocated(run); }
       return run;
     }
     throw new VolcastError(
@@ -208,6 +212,7 @@ export class Space implements Allocator {
     assert(isSet(words, bit), `VBN ${vbn} is freed and not in use`);
     unmark(words, bit);
     this.mapCount--;
+    if (this.marks.size > 0) { for (const marks of this.marks) marks.freed(vbn); }
     if (!this.#fresh.has(vbn)) {
       this.#pending.set(vbn);
       return;

@@ -79,21 +79,32 @@ export class Writer {
     }
   }
 
+  /** Number of the consistency point that a snapshot taken now would be. */
+  get snapshotCp(): number {
+    const { cp } = this.#parts.volume.superblock;
+    // Two snapshots of one root would have one id.
+    const same = this.#snapshots().some((snapshot) => snapshot.cp === cp);
+    return this.isDirty || same ? this.fs.cp : cp;
+  }
+
   /**
    * Takes a snapshot of the file system as it is now, durable when this returns.
    *
    * @param options.pointers Pointers to move to it in the same consistency point.
+   * @param options.taken Called at the consistency point that is the snapshot, before anything changes
+   *   after it: the block map in memory is the snapshot's plane.
    * @throws {VolcastError} `exists`, `full` (no more snapshots), `usage` (name).
    */
-  async takeSnapshot(name: string, options: { pointers?: string[] } = {}): Promise<Snapshot> {
+  async takeSnapshot(
+    name: string,
+    options: { pointers?: string[]; taken?: (snapshot: Snapshot) => void } = {},
+  ): Promise<Snapshot> {
     const { volume } = this.#parts;
     this.checkSnapshotName(name);
     const table = this.#snapshots();
     for (const pointer of options.pointers ?? []) this.#checkPointerName(pointer, table);
     this.space.require(16);
-    // Two snapshots of one root would have one id.
-    const same = table.some((snapshot) => snapshot.cp === volume.superblock.cp);
-    if (this.isDirty || same) await this.#parts.commit();
+    if (this.snapshotCp !== volume.superblock.cp) await this.#parts.commit();
     const record: SnapshotRecord = {
       name,
       cp: volume.superblock.cp,
@@ -103,6 +114,7 @@ export class Writer {
     };
     const id = snapshotId(record);
     const snapshot = { ...record, id };
+    options.taken?.(snapshot);
     this.#addToSummary(volume.plane(snapshot), table.at(-1));
     this.fs.writeMetafile(INO.snapshots, encodeSnapshots([...table, record]));
     this.#movePointers(options.pointers ?? [], id);
@@ -155,7 +167,8 @@ export class Writer {
       );
     }
     const rest = this.#snapshots().filter((record) => snapshotId(record) !== id);
-    this.#removeFromSummary(volume.plane(snapshot), rest);
+    const next = rest.find((record) => record.cp > snapshot.cp) ?? rest.at(-1);
+    this.#removeFromSummary(volume.plane(snapshot), rest, next);
     this.fs.writeMetafile(INO.snapshots, encodeSnapshots(rest));
     await this.#parts.commit();
   }
@@ -217,11 +230,18 @@ export class Writer {
     // The allocator's picture of the page stays right: all these blocks are in use already.
   }
 
-  #removeFromSummary(plane: PlaneFile, rest: readonly SnapshotRecord[]): void {
+  /** @param near The snapshot next to it: only where the two differ anything can go. */
+  #removeFromSummary(
+    plane: PlaneFile,
+    rest: readonly SnapshotRecord[],
+    near?: SnapshotRecord,
+  ): void {
     const { volume } = this.#parts;
     const { summary, map } = this.space;
-    const others = rest.map((record) => volume.plane({ ...record, id: snapshotId(record) }));
-    for (const index of [...plane.pages()]) {
+    const planeOf = (record: SnapshotRecord) => volume.plane({ ...record, id: snapshotId(record) });
+    const others = rest.map(planeOf);
+    const pages = near === undefined ? undefined : plane.differing(planeOf(near));
+    for (const index of [...pages ?? plane.pages()]) {
       const gone = plane.page(index).slice();
       for (const other of others) {
         const page = other.page(index);

@@ -8,7 +8,13 @@
 import { assert, assertEquals } from "@std/assert";
 import { type Run, VolcastError } from "../../src/core/mod.ts";
 import type { MemoryStore } from "../../src/store/mod.ts";
-import { fsck, type LiveFileSystem, Volume, type VolumeOptions } from "../../src/volume/mod.ts";
+import {
+  fsck,
+  type LiveFileSystem,
+  Volume,
+  type VolumeOptions,
+  type Writer,
+} from "../../src/volume/mod.ts";
 import { FileModel, type ModelNode, newNode } from "../models/file_model.ts";
 import { describe } from "./describe.ts";
 import type { Random } from "./random.ts";
@@ -81,7 +87,9 @@ export class History {
   }
 
   /** Takes a snapshot; `undefined` when the volume is full. */
-  async snapshot(options: { pointers?: string[] } = {}): Promise<KeptSnapshot | undefined> {
+  async snapshot(
+    options: Parameters<Writer["takeSnapshot"]>[1] = {},
+  ): Promise<KeptSnapshot | undefined> {
     const name = `s${++this.#names}`;
     try {
       const { id } = await this.volume.exclusive((writer) => writer.takeSnapshot(name, options));
