@@ -40,7 +40,7 @@ import {
   type StreamHeader,
   streamLength,
 } from "../format/mod.ts";
-import type { Snapshot, Volume } from "../volume/mod.ts";
+import type { PlaneChange, Snapshot, Volume } from "../volume/mod.ts";
 import { Checksums } from "./checksums.ts";
 import { countPages, framesOfPage, type PageCounts } from "./plan.ts";
 
@@ -73,8 +73,13 @@ export class Image {
   #digest: Uint8Array | undefined;
   #indexCrc: number | undefined;
 
-  /** Plans `top - base`, or all of `top`. Costs O(changed pages), reads planes only. */
-  constructor(volume: Volume, top: Snapshot, base?: Snapshot) {
+  /**
+   * Plans `top - base`, or all of `top`. Costs O(changed pages), reads planes only.
+   *
+   * @param given What leads from base to top where it is known already, as from marks: it costs nothing
+   *   to choose then. It must not change any more.
+   */
+  constructor(volume: Volume, top: Snapshot, base?: Snapshot, given?: PlaneChange) {
     this.#volume = volume;
     this.top = top;
     this.base = base;
@@ -82,6 +87,9 @@ export class Image {
     const topPlane = volume.plane(top);
     if (base === undefined) {
       this.#plane = topPlane;
+    } else if (given !== undefined) {
+      this.#plane = given.allocated;
+      this.#deallocated = given.deallocated;
     } else {
       const basePlane = volume.plane(base);
       this.#plane = difference(topPlane, basePlane);
