@@ -16,24 +16,20 @@
  */
 
 import { messageOf, VolcastError } from "../core/mod.ts";
-import { type Applied, applyImage, type ImageSource } from "../image/mod.ts";
-import { adoptIncoming, openIncoming, type Volume, type VolumeOptions } from "../volume/mod.ts";
+import type { Applied, ImageSource } from "../image/mod.ts";
 import type { Node } from "./node.ts";
+import { backoffOf, pause } from "./pause.ts";
 import type { Peer, PeerPlan } from "./peer.ts";
+import { receiveImage, type ReceiveOptions } from "./receive.ts";
 
 /** Settings of a {@linkcode Puller}. */
-export interface PullOptions {
+export interface PullOptions extends Pick<ReceiveOptions, "volumeOptions" | "drainMs" | "opened"> {
   /** In order of preference. */
   readonly parents: readonly Peer[];
-  readonly volumeOptions?: VolumeOptions;
-  /** Longest wait for readers of what must go, ms; 10,000 by default. */
-  readonly drainMs?: number;
   /** Failures in a row without a byte of progress before a pull gives up; 5 by default. */
   readonly attempts?: number;
   /** First pause between attempts, ms; doubles each time. 200 by default. */
   readonly backoffMs?: number;
-  /** Called for a volume that took the place of another. */
-  readonly opened?: (volume: Volume) => void;
 }
 
 /** What a pull did. */
@@ -86,7 +82,6 @@ export class Puller {
         if (error instanceof VolcastError && error.kind === "damaged") this.#suspect = peer;
         throw error;
       });
-      node.announceMaster();
       return {
         kind: plan.base === undefined ? "full" : "increment",
         parent: peer.name,
@@ -97,8 +92,6 @@ export class Puller {
       const parent = node.upstream?.parent ?? this.#options.parents[0].name;
       node.upstream = { ...node.upstream, parent, error: messageOf(error) };
       throw error;
-    } finally {
-      node.transfer = undefined;
     }
   }
 
@@ -149,47 +142,11 @@ export class Puller {
   }
 
   async #take(peer: Peer, plan: PeerPlan, signal?: AbortSignal): Promise<Applied> {
-    const node = this.#node;
     const source = this.#source(peer, plan, signal);
-    const options = {
-      drainMs: this.#options.drainMs ?? 10_000,
+    return await receiveImage(this.#node, plan, source, {
+      ...this.#options,
       ...(signal === undefined ? {} : { signal }),
-      progress: (done: number, total: number) => {
-        node.transfer = { top: plan.top, done, total };
-        node.events.emit({ type: "progress", top: plan.top, done, total });
-      },
-    };
-    if (plan.base !== undefined) return await applyImage(node.volume, source, options);
-    return await this.#takeFull(plan, source, options);
-  }
-
-  /** A full image comes into a file of its own, which takes the old one's place when complete. */
-  async #takeFull(
-    plan: PeerPlan,
-    source: ImageSource,
-    options: Parameters<typeof applyImage>[2],
-  ): Promise<Applied> {
-    const node = this.#node;
-    const incoming = openIncoming(node.path, plan, this.#options.volumeOptions);
-    let applied: Applied;
-    try {
-      applied = incoming.hasRoot
-        ? alreadyThere(plan, incoming.current.name)
-        : await applyImage(incoming, source, options);
-      // The sites below stay known; what they stand on is told by them again.
-      const sites = node.volumeIfAny?.local.sites ?? {};
-      await incoming.updateLocal((state) => {
-        state.sites = structuredClone(sites);
-      });
-    } catch (error) {
-      await incoming.close();
-      throw error;
-    }
-    adoptIncoming(node.path);
-    this.#options.opened?.(incoming);
-    const old = node.replace(incoming);
-    if (old !== undefined) void retire(old, options?.drainMs ?? 0);
-    return applied;
+    });
   }
 
   #source(first: Peer, plan: PeerPlan, signal?: AbortSignal): ImageSource {
@@ -207,7 +164,7 @@ export class Puller {
             signal?.throwIfAborted();
             turn++;
             if (++failures >= attempts * order.length) throw error;
-            await pause(backoffMs, failures, signal);
+            await pause(backoffOf(backoffMs, failures), signal);
           }
         }
       },
@@ -217,7 +174,7 @@ export class Puller {
         // What came was wrong, not just cut: ask somebody else.
         if (error instanceof VolcastError || failures > 1) turn++;
         if (failures >= attempts) return false;
-        await pause(backoffMs, failures, signal);
+        await pause(backoffOf(backoffMs, failures), signal);
         return true;
       },
     };
@@ -236,40 +193,6 @@ export class Puller {
       return { unconfirmed: messageOf(error) };
     }
   }
-}
-
-function alreadyThere(plan: PeerPlan, name: string): Applied {
-  return {
-    top: plan.top,
-    name,
-    blocks: plan.blockCount,
-    bytes: 0,
-    byteCount: plan.byteCount,
-    dropped: [],
-  };
-}
-
-/** Lets readers of a replaced volume end, for a while. */
-async function retire(volume: Volume, drainMs: number): Promise<void> {
-  const deadline = Date.now() + drainMs;
-  while (volume.leases.size > 0 && Date.now() < deadline) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  await volume.close();
-}
-
-function pause(backoffMs: number, failures: number, signal?: AbortSignal): Promise<void> {
-  // Full jitter: many sites that lost one parent must not come back at the same moment.
-  const limit = Math.min(10_000, backoffMs * 2 ** failures);
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, limit * (0.5 + Math.random() / 2));
-    signal?.addEventListener("abort", done);
-  });
 }
 
 function cpOf(id: string): number {

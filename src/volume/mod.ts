@@ -6,6 +6,7 @@
 
 export * from "./block_io.ts";
 export * from "./block_tree.ts";
+export * from "./changes.ts";
 export * from "./directory.ts";
 export * from "./file_system.ts";
 export * from "./fsck.ts";
