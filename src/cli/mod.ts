@@ -17,6 +17,7 @@ import { importCommand } from "./commands/import_command.ts";
 import { infoCommand } from "./commands/info_command.ts";
 import { initCommand } from "./commands/init_command.ts";
 import { lsCommand } from "./commands/ls_command.ts";
+import { mirrorCommand } from "./commands/mirror_command.ts";
 import { planCommand } from "./commands/plan_command.ts";
 import { pointerListCommand } from "./commands/pointer_list_command.ts";
 import { pointerSetCommand } from "./commands/pointer_set_command.ts";
@@ -56,6 +57,7 @@ export const COMMANDS: readonly Command[] = [
   applyCommand,
   serveCommand,
   pullCommand,
+  mirrorCommand,
   statusCommand,
   fsckCommand,
   infoCommand,

@@ -25,11 +25,22 @@ export const NODE_NAME = z.string().max(255).regex(
   "use letters, digits and _ . : @ -, starting with a letter or digit",
 );
 
-/** Where a parent listens. */
-export const PARENT_URL = z.url({
+/** Where a server listens. */
+const SERVER_URL = z.url({
   protocol: /^https?$/,
   error: "it is not an http:// or https:// URL",
 });
+
+/** Where a parent listens. */
+export const PARENT_URL = SERVER_URL;
+
+/** Where a standby listens. */
+export const STANDBY_URL = SERVER_URL;
+
+/** Where standbys listen, with commas between. */
+export const STANDBY_URLS = z.string().transform((text) => text.split(",")).pipe(
+  z.array(STANDBY_URL),
+);
 
 /** A snapshot's name or id, or a pointer. */
 export const REF = z.string().max(255).regex(

@@ -24,6 +24,16 @@ const STATUS = z.object({
     error: z.string().nullish(),
   }).nullish(),
   transfer: z.object({ top: z.string(), done: count, total: count }).nullish(),
+  mirrors: z.array(z.object({
+    to: z.string(),
+    phase: z.string(),
+    standsOn: z.object({ id: z.string(), name: z.string() }).nullish(),
+    succeededAt: z.string().nullish(),
+    lagBytes: count.nullish(),
+    error: z.string().nullish(),
+  })).optional(),
+  standby: z.object({ coming: z.object({ top: z.string(), state: z.string() }).optional() })
+    .optional(),
   volume: z.object({
     id: z.string(),
     role: z.string(),
@@ -47,7 +57,7 @@ export function statusText(value: unknown): string {
   const parsed = STATUS.safeParse(value);
   // A server of another version: better everything it says than nothing.
   if (!parsed.success) return JSON.stringify(value, null, 2);
-  const { version, node, chain, ready, upstream, transfer, volume } = parsed.data;
+  const { version, node, chain, ready, upstream, transfer, standby, volume } = parsed.data;
   const seen = upstream?.seenAt ? `, heard ${upstream.seenAt}` : "";
   return fields([
     ["node", node === undefined ? undefined : `${node}, volcast ${version ?? "?"}`],
@@ -66,9 +76,22 @@ export function statusText(value: unknown): string {
         ? `${transfer.top}: ${showBytes(transfer.done)} of ${showBytes(transfer.total)}`
         : undefined,
     ],
+    ["standby", standby === undefined ? undefined : "takes what a mirror sends"],
+    ...(parsed.data.mirrors ?? []).flatMap(mirrorRows),
     ["volume", volume === null ? "none yet: the first full image has not come in" : undefined],
     ...volumeRows(parsed.data),
   ]);
+}
+
+function mirrorRows(mirror: NonNullable<z.output<typeof STATUS>["mirrors"]>[number]): Rows {
+  const { to, phase, standsOn, succeededAt, lagBytes, error } = mirror;
+  const at = standsOn ? ` at '${standsOn.name}'` : "";
+  const lag = typeof lagBytes === "number" ? `, ${showBytes(lagBytes)} behind` : "";
+  return [
+    ["mirror to", `${to}${at}${lag}${phase === "idle" ? "" : `, ${phase}`}`],
+    ["up to date", succeededAt ? `when last asked, ${succeededAt}` : "not yet"],
+    ["last failure", error ? showName(error) : undefined],
+  ];
 }
 
 /** The rows about the volume. */

@@ -16,6 +16,7 @@ import { imagesRoutes, selectRoutes } from "./routes/images.ts";
 import { replicateRoutes } from "./routes/replicate.ts";
 import { siteRoutes } from "./routes/sites.ts";
 import { snapshotRoutes } from "./routes/snapshots.ts";
+import { standbyRoutes } from "./routes/standby.ts";
 import { setStateHeaders } from "./state_headers.ts";
 
 /** The application that answers for a node. `log` gets what strangers are not told. */
@@ -55,7 +56,7 @@ export function createApp(
   app.route("/images", imagesRoutes);
   app.route("/sites", siteRoutes);
   app.route("/files", fileRoutes);
-  for (const routes of [selectRoutes, snapshotRoutes, archiveRoutes, healthRoutes]) {
+  for (const routes of [selectRoutes, snapshotRoutes, archiveRoutes, healthRoutes, standbyRoutes]) {
     app.route("/", routes);
   }
   app.get("/", (c) => c.redirect("/files/"));

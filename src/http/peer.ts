@@ -6,11 +6,11 @@
 
 import { TextLineStream } from "@std/streams/text-line-stream";
 import { z } from "zod";
-import { type ErrorKind, messageOf, VolcastError } from "../core/mod.ts";
+import { VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import type { Peer, PeerEvent, PeerPlan, SitePosition } from "../replication/mod.ts";
-import { PATIENCE_MS, watched } from "./patience.ts";
-import { STATUS } from "./problem.ts";
+import { nameOf, requestFrom } from "./client.ts";
+import { watched } from "./patience.ts";
 import { HEADERS } from "./state_headers.ts";
 
 const id = z.string().regex(SNAPSHOT_ID_PATTERN);
@@ -29,12 +29,12 @@ const PLAN_HEADERS = z.object({
 /** See the module. */
 export class HttpPeer implements Peer {
   readonly name: string;
-  readonly #token: string | undefined;
+  readonly token: string | undefined;
 
   /** @param url Where the parent listens. */
-  constructor(url: string, options: { token?: string } = {}) {
-    this.name = url.replace(/\/+$/, "");
-    this.#token = options.token;
+  constructor(url: string, options: { token?: string | undefined } = {}) {
+    this.name = nameOf(url);
+    this.token = options.token;
   }
 
   async plan(
@@ -42,7 +42,7 @@ export class HttpPeer implements Peer {
     signal?: AbortSignal,
   ): Promise<PeerPlan> {
     const query = new URLSearchParams(request);
-    const response = await this.#fetch(`/replicate?${query}`, { method: "HEAD", signal });
+    const response = await requestFrom(this, `/replicate?${query}`, { method: "HEAD", signal });
     const { headers } = response;
     const get = (name: string) => headers.get(name) ?? undefined;
     const parsed = PLAN_HEADERS.safeParse({
@@ -75,7 +75,7 @@ export class HttpPeer implements Peer {
     // Compressed answers have no ranges; the client here would ask for one by itself.
     const headers: Record<string, string> = { "accept-encoding": "identity" };
     if (offset > 0) headers.range = `bytes=${offset}-`;
-    const response = await this.#fetch(path, { headers, signal });
+    const response = await requestFrom(this, path, { headers, signal });
     const body = response.body ?? new Blob([]).stream();
     if (offset === 0 || response.status === 206) {
       const start = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
@@ -86,7 +86,7 @@ export class HttpPeer implements Peer {
   }
 
   async confirm(site: string, position: SitePosition, signal?: AbortSignal): Promise<void> {
-    const response = await this.#fetch(`/sites/${encodeURIComponent(site)}`, {
+    const response = await requestFrom(this, `/sites/${encodeURIComponent(site)}`, {
       method: "PUT",
       body: JSON.stringify(position),
       headers: { "content-type": "application/json" },
@@ -96,7 +96,7 @@ export class HttpPeer implements Peer {
   }
 
   async *events(signal: AbortSignal): AsyncGenerator<PeerEvent> {
-    const response = await this.#fetch("/events", { signal });
+    const response = await requestFrom(this, "/events", { signal });
     if (response.body === null) return;
     const lines = watched(response.body, this.name, signal)
       .pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
@@ -104,87 +104,6 @@ export class HttpPeer implements Peer {
     for await (const line of lines) {
       if (line.startsWith("event: ")) yield { type: line.slice("event: ".length).trim() };
     }
-  }
-
-  async #fetch(
-    path: string,
-    init: {
-      method?: string;
-      body?: string;
-      headers?: Record<string, string>;
-      signal?: AbortSignal | undefined;
-    },
-  ): Promise<Response> {
-    const { signal, headers = {}, ...rest } = init;
-    signal?.throwIfAborted();
-    // A controller of its own: a signal made of others may be collected, and then never fires.
-    const ending = new AbortController();
-    const abort = () => ending.abort(signal?.reason);
-    signal?.addEventListener("abort", abort);
-    const timer = setTimeout(
-      () => ending.abort(new Error(`no answer within ${PATIENCE_MS / 1000} s`)),
-      PATIENCE_MS,
-    );
-    let response: Response;
-    try {
-      response = await fetch(this.name + path, {
-        ...rest,
-        headers: {
-          ...headers,
-          ...(this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` }),
-        },
-        signal: ending.signal,
-      });
-    } catch (error) {
-      signal?.throwIfAborted();
-      throw new VolcastError(
-        "io",
-        `Cannot reach ${this.name}: ${causeOf(error)}`,
-        "Check that it runs and that the URL is right",
-        { cause: error },
-      );
-    } finally {
-      clearTimeout(timer);
-      // From here on whoever reads the body watches the signal.
-      signal?.removeEventListener("abort", abort);
-    }
-    if (response.ok) return response;
-    throw await errorOf(response, this.name);
-  }
-}
-
-const PROBLEM = z.object({
-  title: z.string(),
-  kind: z.string().refine((kind) => kind in STATUS),
-  hint: z.string().default(""),
-});
-
-/** The error that a refusal means. `name` is whose refusal it is. */
-export async function errorOf(response: Response, name: string): Promise<VolcastError> {
-  const text = await response.text();
-  const kind = response.headers.get("volcast-problem");
-  const problem = PROBLEM.safeParse(
-    text === ""
-      ? { kind, title: decodeURIComponent(response.headers.get("volcast-problem-title") ?? "") }
-      : parseJson(text),
-  );
-  if (problem.success) {
-    const { title, hint } = problem.data;
-    return new VolcastError(problem.data.kind as ErrorKind, `${title} (says ${name})`, hint);
-  }
-  const shown = text === "" ? "" : `, ${text.slice(0, 200).trim()}`;
-  return new VolcastError(
-    response.status === 404 ? "not-found" : "io",
-    `Cannot use the answer of ${name}: status ${response.status}${shown}`,
-    "Check that the URL is that of a volcast server",
-  );
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
   }
 }
 
@@ -197,9 +116,4 @@ function dropping(count: number): TransformStream<Uint8Array, Uint8Array> {
       if (kept.length > 0) controller.enqueue(kept);
     },
   });
-}
-
-function causeOf(error: unknown): string {
-  const cause = error instanceof Error ? error.cause : undefined;
-  return cause instanceof Error ? cause.message : messageOf(error);
 }

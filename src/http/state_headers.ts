@@ -24,6 +24,7 @@ export const HEADERS = {
   base: "volcast-base",
   baseName: "volcast-base-name",
   blocks: "volcast-blocks",
+  epoch: "volcast-epoch",
 } as const;
 
 /** Sets the headers on an answer. */

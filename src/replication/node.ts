@@ -8,7 +8,9 @@
 import { VolcastError } from "../core/mod.ts";
 import { MASTER, type SiteState, type Volume } from "../volume/mod.ts";
 import { NodeEvents } from "./events.ts";
+import type { Mirror } from "./mirror.ts";
 import type { SitePosition } from "./peer.ts";
+import type { Receiver } from "./receiver.ts";
 
 /** What is known of the parent. */
 export interface Upstream {
@@ -37,6 +39,10 @@ export class Node {
   unconfirmed: string | undefined;
   /** Bytes of a transfer under way. */
   transfer: { readonly top: string; readonly done: number; readonly total: number } | undefined;
+  /** Takes images that a source pushes; at a standby. */
+  receiver: Receiver | undefined;
+  /** Keep standbys up to date with this node's volume. */
+  readonly mirrors: Mirror[] = [];
   #volume: Volume | undefined;
 
   constructor(options: { name: string; path: string; volume?: Volume }) {

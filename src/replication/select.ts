@@ -7,6 +7,7 @@
 import { VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import { MASTER, type Snapshot, type Volume } from "../volume/mod.ts";
+import { isMirrorSnapshot } from "./mirror.ts";
 
 /** What a caller asks for. */
 export interface ReplicationRequest {
@@ -56,7 +57,10 @@ export function selectImage(volume: Volume, request: ReplicationRequest): Select
 
 function selectTop(volume: Volume, { since, to, site }: ReplicationRequest): Snapshot {
   if (to !== undefined) return volume.resolve(to);
-  const newest = volume.snapshots().at(-1);
+  // What a mirror takes for itself goes again with its next round.
+  const newest = volume.role === "origin"
+    ? volume.snapshots().findLast(({ name }) => !isMirrorSnapshot(name))
+    : volume.snapshots().at(-1);
   if (newest === undefined) {
     throw new VolcastError(
       "not-found",

@@ -7,12 +7,13 @@
 import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
 import { HttpPeer, type Listen, type RunningServer, startServer } from "../../http/mod.ts";
-import { follow, Node, Puller } from "../../replication/mod.ts";
+import { follow, Node, Puller, Receiver } from "../../replication/mod.ts";
 import { exists, openVolumeFile, type Volume } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
 import { siteTokensFromEnvironment, tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
-import { LISTEN, NODE_NAME, PARENT_URL } from "../schemas.ts";
+import { keepAllMirrored } from "../mirroring.ts";
+import { LISTEN, NODE_NAME, PARENT_URL, STANDBY_URLS } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
 import { BYTE_SIZE, DURATION_MS } from "../units.ts";
 import { VERSION } from "../version.ts";
@@ -23,6 +24,9 @@ const SCHEMA = z.object({
   site: NODE_NAME.optional(),
   parent: z.array(PARENT_URL).optional(),
   every: DURATION_MS.default(60_000),
+  standby: z.boolean().optional(),
+  "mirror-to": z.array(STANDBY_URLS).transform((lists) => lists.flat()).optional(),
+  "mirror-every": DURATION_MS.default(10_000),
   "max-lag": DURATION_MS.optional(),
   memory: BYTE_SIZE.default(64 * 2 ** 20),
 });
@@ -40,6 +44,9 @@ export const serveCommand = defineCommand({
 and as soon as the parent announces one. A volume that does not exist yet is made from the parent's
 full image. Several --parent are tried in the order given.
 
+With --standby, VOLUME takes what a source sends it (volcast mirror, or serve --mirror-to there), and
+does not exist before. With --mirror-to, it is such a source.
+
 Routes that change something need the token in VOLCAST_TOKEN, unless none is set and the server
 listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites tokens of their own.`,
   examples: [
@@ -53,19 +60,16 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
     site: { value: "NAME", help: "this node's name; needed with --parent" },
     parent: { value: "URL", list: true, help: "pull from this server; may be repeated" },
     every: { value: "TIME", help: "time between pulls; 60s by default" },
+    standby: { help: "take what a mirror sends; needs --site" },
+    "mirror-to": { value: "URL", list: true, help: "mirror to this standby; may be repeated" },
+    "mirror-every": { value: "TIME", help: "time between rounds of mirrors; 10s by default" },
     "max-lag": { value: "TIME", help: "/readyz says no when no parent was heard for this long" },
     memory: { value: "SIZE", help: "block cache; 64MiB by default" },
   },
   schema: SCHEMA,
   async run([path], options: Options, terminal: Terminal): Promise<number> {
     const parents = options.parent ?? [];
-    if (parents.length > 0 && options.site === undefined) {
-      throw new VolcastError(
-        "usage",
-        "Cannot follow a parent without a name: --site is missing",
-        "Add for example --site paris",
-      );
-    }
+    checkRoles(options);
     const node = openNode(path, options, parents);
     const log = (text: string) => terminal.note(`${new Date().toISOString()} ${text}`);
     const stopping = new AbortController();
@@ -79,10 +83,16 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
       terminal.print(`Serving ${path} at ${server.url}`);
       if (server.wwwUrl !== undefined) terminal.print(`Serving its files at ${server.wwwUrl}`);
       const following = followParents(node, options, { url: server.url, log }, stopping.signal);
+      if (options.standby) node.receiver = receiverFor(node, options, { url: server.url, log });
+      const mirroring = keepAllMirrored(node, options["mirror-to"] ?? [], {
+        everyMs: options["mirror-every"],
+        log,
+      }, stopping.signal);
       await aborted(stopping.signal);
       log("Stopping");
+      const ended = Promise.all([following, mirroring, node.receiver?.stop()]);
       // A parent that does not let go of a connection must not keep this process.
-      await Promise.all([server.stop(), Promise.race([following, graceOver()])]);
+      await Promise.all([server.stop(), Promise.race([ended, graceOver()])]);
     } finally {
       for (const signal of signals) Deno.removeSignalListener(signal, stop);
       await node.volumeIfAny?.close();
@@ -91,8 +101,32 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
   },
 });
 
+/** What a server is to others. @throws {VolcastError} `usage` for roles that exclude each other. */
+function checkRoles(options: Options): void {
+  const follows = (options.parent ?? []).length > 0;
+  const mirrors = (options["mirror-to"] ?? []).length > 0;
+  if ((follows || options.standby) && options.site === undefined) {
+    throw new VolcastError(
+      "usage",
+      `Cannot ${follows ? "follow a parent" : "be a standby"} without a name: --site is missing`,
+      "Add for example --site paris",
+    );
+  }
+  const roles = [
+    ...(follows ? ["--parent"] : []),
+    ...(options.standby ? ["--standby"] : []),
+    ...(mirrors ? ["--mirror-to"] : []),
+  ];
+  if (roles.length < 2) return;
+  throw new VolcastError(
+    "usage",
+    `Cannot serve with ${roles.join(" and ")}: each says where the volume's changes come from`,
+    "An origin mirrors, a standby takes what it is sent, a replica follows its parent",
+  );
+}
+
 function openNode(path: string, options: Options, parents: readonly string[]): Node {
-  const follower = parents.length > 0;
+  const follower = parents.length > 0 || options.standby === true;
   const volume = follower && !exists(path)
     ? undefined
     : openVolumeFile(path, { cacheBytes: options.memory });
@@ -100,8 +134,12 @@ function openNode(path: string, options: Options, parents: readonly string[]): N
     void volume.close();
     throw new VolcastError(
       "read-only",
-      `Cannot follow a parent: ${path} is an origin and has a history of its own`,
-      "Choose another path for the replica, or serve it without --parent",
+      `Cannot ${
+        options.standby ? "be a standby" : "follow a parent"
+      }: ${path} is an origin and has a history of its own`,
+      `Choose another path for the replica, or serve it without --${
+        options.standby ? "standby" : "parent"
+      }`,
     );
   }
   return new Node({
@@ -144,6 +182,18 @@ async function followParents(
     opened: (volume: Volume) => volume.noteOwner(server.url),
   });
   await follow(node, puller, { everyMs: options.every, parents, log: server.log }, signal);
+}
+
+function receiverFor(
+  node: Node,
+  options: Options,
+  server: { url: string; log: (text: string) => void },
+): Receiver {
+  return new Receiver(node, {
+    volumeOptions: { cacheBytes: options.memory },
+    opened: (volume: Volume) => volume.noteOwner(server.url),
+    log: server.log,
+  });
 }
 
 /** The time that ending may take. */

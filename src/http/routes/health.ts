@@ -8,6 +8,7 @@ import { Hono } from "hono";
 import { MASTER } from "../../volume/mod.ts";
 import { volumeStatus } from "../describe.ts";
 import type { Env, RouteContext } from "../env.ts";
+import { mirroringJson, mirroringMetrics } from "../mirror_status.ts";
 
 /** See the module. */
 export const healthRoutes = new Hono<Env>();
@@ -85,6 +86,7 @@ function statusOf(c: RouteContext): Record<string, unknown> {
     },
     unconfirmed: node.unconfirmed ?? null,
     transfer: node.transfer ?? null,
+    ...mirroringJson(node),
   };
   const volume = node.volumeIfAny;
   return volume === undefined ? { ...base, volume: null } : { ...base, ...volumeStatus(volume) };
@@ -122,6 +124,7 @@ function metricsOf(c: RouteContext): string {
       Number(master.time / 1_000_000n) / 1000,
     );
   }
+  lines.push(...mirroringMetrics(node));
   lines.push("# HELP volcast_site_confirmed_timestamp_seconds When a site confirmed last.");
   lines.push("# TYPE volcast_site_confirmed_timestamp_seconds gauge");
   for (const [site, state] of Object.entries(volume.local.sites)) {

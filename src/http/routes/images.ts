@@ -18,6 +18,8 @@ import { readParam, readQuery, SELECT } from "../validate.ts";
 const VOLUME_ID = z.string().regex(/^[0-9a-f]{32}$/, "it is not the id of a volume");
 const ID = z.string().regex(SNAPSHOT_ID_PATTERN, "it is not the id of a snapshot");
 const BASE = z.union([z.literal("full"), ID]);
+/** Shapes of what names an image in a path. */
+export const IMAGE_PARAMS = { volume: VOLUME_ID, base: BASE, top: ID } as const;
 
 /** `/images/{volume}/{base or "full"}/{top}`. */
 export const imagesRoutes = new Hono<Env>();
