@@ -139,7 +139,6 @@ export class Receiver {
           await this.#end(transfer, "another image came in its place");
           continue;
         }
-        if (body.start > wanted) return { kind: "more", offset: wanted };
       }
       return await outcomeOf(transfer, transfer.stream.attach(body), answerMs);
     }
