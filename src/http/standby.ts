@@ -10,7 +10,13 @@ import { z } from "zod";
 import { VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import { framesOffset, type Image } from "../image/mod.ts";
-import { pause, type Standby, type StandbyPosition, type TakeOptions } from "../replication/mod.ts";
+import {
+  backoffOf,
+  pause,
+  type Standby,
+  type StandbyPosition,
+  type TakeOptions,
+} from "../replication/mod.ts";
 import { nameOf, requestJson } from "./client.ts";
 import { canonicalPath } from "./image_response.ts";
 import { HEADERS } from "./state_headers.ts";
@@ -26,6 +32,10 @@ const POLL_MS = 250;
 /** Longest time that a standby may look at an image without saying anything new: this, and its bytes' time. */
 const WORK_MS = 600_000;
 const WORK_BYTES_PER_MS = 10_000;
+/** Failures in a row that bring nothing before the transfer is left to the next round. */
+const ATTEMPTS = 3;
+/** First pause after a failure, ms. */
+const PAUSE_MS = 100;
 /** Parts in a row that bring nothing before the transfer is given up. */
 const MAX_STALLED = 3;
 
@@ -81,13 +91,37 @@ export class HttpStandby implements Standby {
   }
 
   async take(image: Image, options: TakeOptions): Promise<void> {
-    const { signal, progress } = options;
-    let offset = await this.#begin(image, signal);
+    let sent = 0;
+    for (let failures = 0;;) {
+      try {
+        const offset = await this.#begin(image, options.signal);
+        if (offset !== undefined) await this.#sendFrom(offset, image, options, (at) => sent = at);
+        options.progress?.(image.byteCount, image.byteCount);
+        return;
+      } catch (error) {
+        options.signal?.throwIfAborted();
+        // A line that breaks now and then brings a large image nevertheless.
+        failures = sent > 0 ? 1 : failures + 1;
+        sent = 0;
+        const isTransient = error instanceof VolcastError && ["io", "busy"].includes(error.kind);
+        if (!isTransient || failures >= ATTEMPTS) throw error;
+        await pause(backoffOf(PAUSE_MS, failures), options.signal);
+      }
+    }
+  }
+
+  /** Sends part after part until the standby wants no more. */
+  async #sendFrom(
+    first: number,
+    image: Image,
+    options: TakeOptions,
+    sent: (offset: number) => void,
+  ): Promise<void> {
     let stalled = 0;
-    while (offset !== undefined) {
-      progress?.(offset, image.byteCount);
+    for (let offset: number | undefined = first; offset !== undefined;) {
+      options.progress?.(offset, image.byteCount);
       const outcome: Outcome = await this.#send(image, offset, options);
-      const next = outcome.kind === "more"
+      const next: number | undefined = outcome.kind === "more"
         ? outcome.offset
         : outcome.kind === "working"
         ? await this.#result(image, options)
@@ -100,9 +134,9 @@ export class HttpStandby implements Standby {
           "Look at its log",
         );
       }
+      if (stalled === 0) sent(next ?? image.byteCount);
       offset = next;
     }
-    progress?.(image.byteCount, image.byteCount);
   }
 
   /** The byte to begin with; `undefined` when nothing is to be sent any more. */

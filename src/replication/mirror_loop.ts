@@ -44,7 +44,7 @@ export async function keepMirrored(
       const text = `${messageOf(error)}${hint}`;
       if (text !== told) log(text);
       told = text;
-      waitMs = backoffOf(Math.min(everyMs, 500), ++failures, Math.max(everyMs, 30_000));
+      waitMs = backoffOf(Math.min(everyMs, 500), ++failures, Math.max(everyMs, 10_000));
     }
     await pause(Math.max(0, waitMs), signal);
   }

@@ -50,6 +50,8 @@ export interface ReceiverOptions
   extends Pick<ReceiveOptions, "volumeOptions" | "drainMs" | "opened"> {
   /** Longest wait for the rest of an image that has come in part, ms; 60,000 by default. */
   readonly waitMs?: number;
+  /** Longest wait for what comes of a part before its sender is told to ask again, ms; 10,000 by default. */
+  readonly answerMs?: number;
   /** Told of each image that became current, and of each that failed. */
   readonly log?: (text: string) => void;
 }
@@ -106,16 +108,13 @@ export class Receiver {
   /**
    * Takes an image, or the part of it that `body` has.
    *
-   * @param options.answerMs Longest wait for the outcome; without it, as long as it takes.
+   * @param body.isHere All of the body is in memory: its sender need not wait until it was used.
    * @throws {VolcastError} `diverged`, `read-only`, `busy`; what applying throws.
    */
-  async put(
-    image: PushedName,
-    body: PushedBody,
-    options: { answerMs?: number } = {},
-  ): Promise<PushOutcome> {
+  async put(image: PushedName, body: PushedBody & { isHere?: boolean }): Promise<PushOutcome> {
     try {
-      return await this.#put(image, body, options.answerMs);
+      const { answerMs = 10_000 } = this.#options;
+      return await this.#put(image, body, body.isHere ? answerMs : undefined);
     } catch (error) {
       await body.stream.cancel().catch(() => {});
       throw error;

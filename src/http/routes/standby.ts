@@ -18,8 +18,6 @@ import { IMAGE_PARAMS } from "./images.ts";
 
 /** A part of this many bytes is read whole before it is used; a longer body is used while it comes. */
 const PART_BYTES = 2 ** 25;
-/** Longest wait for what comes of a part before its sender is told to ask again, ms. */
-const ANSWER_MS = 10_000;
 
 /** See the module. */
 export const standbyRoutes = new Hono<Env>();
@@ -37,8 +35,7 @@ standbyRoutes.put("/images/:volume/:base/:top", async (c) => {
     ...(base === "full" ? {} : { base }),
     ...(epoch === null ? {} : { epoch: readParam(epoch, EPOCH, "epoch") }),
   };
-  const { body, isWhole } = await bodyOf(c.req.raw);
-  const outcome = await receiver.put(image, body, isWhole ? { answerMs: ANSWER_MS } : {});
+  const outcome = await receiver.put(image, await bodyOf(c.req.raw));
   return c.json(outcome, outcome.kind === "more" || outcome.kind === "working" ? 202 : 200);
 });
 
@@ -55,16 +52,16 @@ function receiverOf(c: RouteContext): Receiver {
 }
 
 /** The body with its place in the stream; what is short is read whole. */
-async function bodyOf(request: Request): Promise<{ body: PushedBody; isWhole: boolean }> {
+async function bodyOf(request: Request): Promise<PushedBody & { isHere: boolean }> {
   const { headers } = request;
   const start = startOf(headers.get("content-range"));
   const stream = watched(request.body ?? new Blob([]).stream(), "The sender");
   const length = Number(headers.get("content-length") ?? NaN);
-  if (!(length <= PART_BYTES)) return { body: { start, stream }, isWhole: false };
+  if (!(length <= PART_BYTES)) return { start, stream, isHere: false };
   // A sender whose part is not read for a while becomes slow beyond measure: take it first.
   try {
     const bytes = await toBytes(stream) as Uint8Array<ArrayBuffer>;
-    return { body: { start, stream: new Response(bytes).body! }, isWhole: true };
+    return { start, stream: new Response(bytes).body!, isHere: true };
   } catch (error) {
     throw new VolcastError("usage", `Cannot read the request's body: ${messageOf(error)}`);
   }
