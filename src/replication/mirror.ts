@@ -30,10 +30,8 @@ import {
   type Volume,
   type Writer,
 } from "../volume/mod.ts";
+import type { MirrorPhase, MirrorResult, MirrorStatus } from "./mirror_status.ts";
 import type { Standby, StandbyPosition } from "./standby.ts";
-
-/** What a mirror does now. */
-export type MirrorPhase = "idle" | "asking" | "snapshot" | "sending" | "confirming";
 
 /** Settings of a {@linkcode Mirror}. */
 export interface MirrorOptions {
@@ -43,50 +41,11 @@ export interface MirrorOptions {
   readonly full?: boolean | undefined;
 }
 
-/** What a round did. */
-export type MirrorResult =
-  | { readonly kind: "nothing"; readonly name: string; readonly top: string }
-  | {
-    readonly kind: "full" | "increment";
-    /** Name of the snapshot that the standby stands on now. */
-    readonly name: string;
-    /** Its id. */
-    readonly top: string;
-    /** Id of the one before, absent after a full image. */
-    readonly base?: string;
-    readonly blocks: number;
-    /** Bytes of the image. */
-    readonly bytes: number;
-    readonly ms: number;
-    /** Whether it was begun by an earlier round, so that there may be something newer. */
-    readonly resumed: boolean;
-  };
-
-/** How a mirror is, for `/status`. */
-export interface MirrorStatus {
-  /** The standby, as users call it. */
-  readonly to: string;
-  /** Its name among sites, once known. */
-  readonly name: string | undefined;
-  readonly phase: MirrorPhase;
-  /** When the phase began, or something happened in it last; ms since 1970. */
-  readonly aliveAt: number;
-  /** Where the standby stood when it was heard last. */
-  readonly standsOn: { readonly id: string; readonly name: string } | undefined;
-  /** When a round succeeded last, ms since 1970. */
-  readonly succeededAt: number | undefined;
-  /** Rounds that failed since. */
-  readonly failures: number;
-  /** Rounds that failed since the start. */
-  readonly failuresInAll: number;
-  /** Why the last round failed, `undefined` when it did not. */
-  readonly error: string | undefined;
-  /** Bytes of the transfer under way. */
-  readonly transfer:
-    | { readonly top: string; readonly done: number; readonly total: number }
-    | undefined;
-  /** Blocks that the next image would hold now; `undefined` before the first round. */
-  readonly lagBlocks: number | undefined;
+/** Whoever has the volume: the node, or a command that opens it now and then. */
+export interface MirrorSource {
+  readonly volume: Volume;
+  /** The same, `undefined` while it is not open. */
+  readonly volumeIfAny: Volume | undefined;
 }
 
 /** Prefix of the names of snapshots that mirrors take. */
@@ -99,13 +58,14 @@ export function isMirrorSnapshot(name: string): boolean {
 
 /** See the module. One for each standby. */
 export class Mirror {
-  readonly #source: { readonly volume: Volume };
+  readonly #source: MirrorSource;
   readonly #standby: Standby;
   readonly #options: MirrorOptions;
   #full: boolean;
   #name: string | undefined;
   #marks: Marks | undefined;
-  /** Where the marks are kept up: another one after the volume was opened anew. */
+  /** What the marks and the image are of: another one after the volume was opened anew. */
+  #volume: Volume | undefined;
   #marked: Writer | undefined;
   /** The image of the round before, while its transfer is not confirmed: it knows its digest. */
   #image: Image | undefined;
@@ -120,8 +80,8 @@ export class Mirror {
   #error: string | undefined;
   #transfer: MirrorStatus["transfer"];
 
-  /** @param source Whoever has the volume: an origin. */
-  constructor(source: { readonly volume: Volume }, standby: Standby, options: MirrorOptions = {}) {
+  /** @param source Has the volume of an origin. */
+  constructor(source: MirrorSource, standby: Standby, options: MirrorOptions = {}) {
     this.#source = source;
     this.#standby = standby;
     this.#options = options;
@@ -143,6 +103,7 @@ export class Mirror {
       error: this.#error,
       transfer: this.#transfer,
       lagBlocks: this.#lagBlocks(),
+      markBytes: this.#marks?.byteCount ?? 0,
     };
   }
 
@@ -170,12 +131,15 @@ export class Mirror {
   }
 
   async #round(signal?: AbortSignal): Promise<MirrorResult> {
-    const { volume } = this.#source;
-    requireOrigin(volume, this.#standby.name);
     const begin = performance.now();
     this.#enter("asking");
     const position = await this.#standby.position(signal);
     signal?.throwIfAborted();
+    // Not before: who opens it now and then does not need it for a standby that cannot be reached.
+    const { volume } = this.#source;
+    requireOrigin(volume, this.#standby.name);
+    if (this.#volume !== volume) this.#forget();
+    this.#volume = volume;
     this.#name ??= position.node;
     const base = this.#baseFor(volume, position);
     if (position.coming?.state === "works") {
@@ -314,7 +278,7 @@ export class Mirror {
 
   #marksAt(volume: Volume, writer: Writer): Marks {
     if (this.#marks === undefined || this.#marked !== writer) {
-      this.#forgetMarks();
+      this.#forget();
       this.#marks = new Marks(volume.plane(volume.current).pageCount);
       this.#marked = writer;
       writer.space.marks.add(this.#marks);
@@ -322,14 +286,11 @@ export class Mirror {
     return this.#marks;
   }
 
-  #forgetMarks(): void {
+  /** Nothing is marked any more. */
+  #forget(): void {
     if (this.#marks !== undefined) this.#marked?.space.marks.delete(this.#marks);
     this.#marks = undefined;
-  }
-
-  /** Ends it: nothing is marked for it any more. */
-  close(): void {
-    this.#forgetMarks();
+    this.#image = undefined;
   }
 
   #imageOf(volume: Volume, top: Snapshot, base?: Snapshot): Image {
@@ -373,8 +334,10 @@ export class Mirror {
   }
 
   #lagBlocks(): number | undefined {
-    if (this.#marks === undefined || this.#standsOn === undefined) return undefined;
-    const { volume } = this.#source;
+    const volume = this.#source.volumeIfAny;
+    if (this.#marks === undefined || this.#standsOn === undefined || volume === undefined) {
+      return undefined;
+    }
     // What mirrors themselves write is no lag.
     const settled = volume.superblock.cp === this.#settledCp && volume.dirtyBytes === 0;
     return settled ? 0 : this.#marks.waitingBlocks;

@@ -6,7 +6,8 @@
  */
 
 import { messageOf, VolcastError } from "../core/mod.ts";
-import type { Mirror, MirrorResult } from "./mirror.ts";
+import type { Mirror } from "./mirror.ts";
+import type { MirrorResult } from "./mirror_status.ts";
 import { backoffOf, pause } from "./pause.ts";
 
 /** Settings of {@linkcode keepMirrored}. */
@@ -19,9 +20,12 @@ export interface MirrorLoopOptions {
   readonly stuckMs?: number;
 }
 
+/** What does rounds. */
+export type Rounds = Pick<Mirror, "round" | "status">;
+
 /** Runs until `signal` fires; failures are told and tried again. */
 export async function keepMirrored(
-  mirror: Mirror,
+  mirror: Rounds,
   options: MirrorLoopOptions,
   signal: AbortSignal,
 ): Promise<void> {
@@ -51,7 +55,7 @@ export async function keepMirrored(
 }
 
 /** What a round did, in a sentence. */
-export function describeRound(mirror: Mirror, result: MirrorResult): string {
+export function describeRound(mirror: Rounds, result: MirrorResult): string {
   const { to } = mirror.status;
   if (result.kind === "nothing") return `Nothing new for ${to}: it stands on '${result.name}'`;
   return `Mirrored '${result.name}' (${result.top}) to ${to}: ` +
@@ -61,7 +65,7 @@ export function describeRound(mirror: Mirror, result: MirrorResult): string {
 
 /** A round that is ended when nothing happens in it for too long. */
 async function watchedRound(
-  mirror: Mirror,
+  mirror: Rounds,
   { log, stuckMs = 120_000 }: MirrorLoopOptions,
   signal: AbortSignal,
 ): Promise<MirrorResult> {

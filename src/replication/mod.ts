@@ -9,6 +9,7 @@ export * from "./events.ts";
 export * from "./follow.ts";
 export * from "./mirror.ts";
 export * from "./mirror_loop.ts";
+export * from "./mirror_status.ts";
 export * from "./node.ts";
 export * from "./pause.ts";
 export * from "./peer.ts";

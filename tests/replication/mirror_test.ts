@@ -40,6 +40,8 @@ test("Mirror sends a full image, then increments, then nothing; one snapshot is 
   assertEquals(names.size, 5);
   assert([...names].every(isMirrorSnapshot));
   assertEquals(mirror.status.failures, 0);
+  // Four planes of one page at most, for a volume of 8192 blocks: a page is for 32,768.
+  assert(mirror.status.markBytes > 0 && mirror.status.markBytes <= 4 * 4096);
   // The base is held, and who holds it is named.
   const error = await assertRejects(
     () => pair.volume.exclusive((w) => w.deleteSnapshot(pair.volume.snapshots()[0].id)),
@@ -340,7 +342,7 @@ test("Mirror keeps a snapshot that somebody else came to need, and tells when th
   assertEquals(pair.snapshots(), [first.name, second.name]);
   const path = `${pair.directory}/small.vol`;
   const volume = await createVolumeFile(path, 2 ** 20);
-  const full = new Mirror({ volume }, pair.line, { name: "other" });
+  const full = new Mirror({ volume, volumeIfAny: volume }, pair.line, { name: "other" });
   await volume.exclusive(({ fs }) => {
     const ino = fs.create(INO.root, "all", { type: "file" });
     for (let at = 0;; at += 4096) {

@@ -6,13 +6,22 @@
 
 import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
-import { describeRound, keepMirrored, type Mirror, Node } from "../../replication/mod.ts";
-import { openVolumeFile } from "../../volume/mod.ts";
+import { HttpStandby } from "../../http/mod.ts";
+import {
+  describeRound,
+  keepMirrored,
+  Mirror,
+  type MirrorResult,
+  type MirrorSource,
+  type MirrorStatus,
+  type Rounds,
+} from "../../replication/mod.ts";
+import { openVolumeFile, type Volume } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
+import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
 import { requirePath } from "../local_volume.ts";
-import { mirrorTo } from "../mirroring.ts";
 import { NODE_NAME, STANDBY_URL } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
 import { DURATION_MS } from "../units.ts";
@@ -39,8 +48,9 @@ export const mirrorCommand = defineCommand({
 first, then what changed since, every --every; when nothing changed, nothing is sent. It can be read
 at any time, and promoted when the source is lost. A cut transfer goes on where it was.
 
-For a volume that is being served, use volcast serve --mirror-to. With --once, the exit code is 3
-when the standby had everything already.`,
+VOLUME is held during a round only: between rounds other commands may change it. A volume that is
+being served is mirrored by its server, see volcast serve --mirror-to. With --once, the exit code is
+3 when the standby had everything already.`,
   examples: [
     "volcast mirror site.vol --to http://standby:8080 --every 10s",
     "volcast mirror site.vol --to http://127.0.0.1:8082 --once --json",
@@ -67,26 +77,51 @@ when the standby had everything already.`,
         "See: volcast mirror --help",
       );
     }
-    const volume = openVolumeFile(path);
-    const node = new Node({ name: "origin", path, volume });
-    try {
-      return await interruptible(async (signal) => {
-        const mirror = mirrorTo(node, options.to, options);
-        if (options.once) return await once(mirror, options, terminal, signal);
-        const log = (text: string) => terminal.note(`${new Date().toISOString()} ${text}`);
-        const everyMs = options.every ?? EVERY_MS;
-        terminal.print(`Mirroring ${path} to ${mirror.status.to} every ${everyMs / 1000} s`);
-        await keepMirrored(mirror, { everyMs, log }, signal);
-        return EXIT_CODES.done;
-      });
-    } finally {
-      await volume.close();
-    }
+    return await interruptible(async (signal) => {
+      const mirror = new FileMirror(path, options);
+      if (options.once) return await once(mirror, options, terminal, signal);
+      const log = (text: string) => terminal.note(`${new Date().toISOString()} ${text}`);
+      const everyMs = options.every ?? EVERY_MS;
+      terminal.print(`Mirroring ${path} to ${mirror.status.to} every ${everyMs / 1000} s`);
+      await keepMirrored(mirror, { everyMs, log }, signal);
+      return EXIT_CODES.done;
+    });
   },
 });
 
+/** A mirror of a volume file that is held during a round only: between rounds others may change it. */
+class FileMirror implements MirrorSource, Rounds {
+  readonly #path: string;
+  readonly #mirror: Mirror;
+  volumeIfAny: Volume | undefined;
+
+  constructor(path: string, options: Options) {
+    this.#path = path;
+    const standby = new HttpStandby(options.to, { token: tokenFromEnvironment() });
+    this.#mirror = new Mirror(this, standby, options);
+  }
+
+  get volume(): Volume {
+    return this.volumeIfAny ??= openVolumeFile(this.#path);
+  }
+
+  get status(): MirrorStatus {
+    return this.#mirror.status;
+  }
+
+  async round(signal?: AbortSignal): Promise<MirrorResult> {
+    try {
+      return await this.#mirror.round(signal);
+    } finally {
+      const volume = this.volumeIfAny;
+      this.volumeIfAny = undefined;
+      await volume?.close();
+    }
+  }
+}
+
 async function once(
-  mirror: Mirror,
+  mirror: FileMirror,
   options: Options,
   terminal: Terminal,
   signal: AbortSignal,
