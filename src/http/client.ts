@@ -105,9 +105,14 @@ export async function requestJson<T>(
   );
 }
 
+/** A kind of error as another server tells it. */
+export const ERROR_KIND = z.custom<ErrorKind>((kind) =>
+  typeof kind === "string" && Object.hasOwn(STATUS, kind)
+);
+
 const PROBLEM = z.object({
   title: z.string(),
-  kind: z.string().refine((kind) => kind in STATUS),
+  kind: ERROR_KIND,
   hint: z.string().default(""),
 });
 
@@ -122,7 +127,7 @@ export async function errorOf(response: Response, name: string): Promise<Volcast
   );
   if (problem.success) {
     const { title, hint } = problem.data;
-    return new VolcastError(problem.data.kind as ErrorKind, `${title} (says ${name})`, hint);
+    return new VolcastError(problem.data.kind, `${title} (says ${name})`, hint);
   }
   const shown = text === "" ? "" : `, ${text.slice(0, 200).trim()}`;
   return new VolcastError(

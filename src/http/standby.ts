@@ -17,7 +17,7 @@ import {
   type StandbyPosition,
   type TakeOptions,
 } from "../replication/mod.ts";
-import { nameOf, requestJson } from "./client.ts";
+import { ERROR_KIND, nameOf, requestJson } from "./client.ts";
 import { canonicalPath } from "./image_response.ts";
 import { HEADERS } from "./state_headers.ts";
 
@@ -53,7 +53,7 @@ const POSITION = z.object({
     state: z.enum(["wants", "works", "kept"]),
     offset: count.optional(),
   }).optional(),
-  failed: z.object({ top: id, message: z.string() }).optional(),
+  failed: z.object({ top: id, kind: ERROR_KIND, message: z.string() }).optional(),
 });
 
 const OUTCOME = z.discriminatedUnion("kind", [
@@ -194,7 +194,7 @@ export class HttpStandby implements Standby {
       const { current, coming, failed } = await this.position(signal);
       if (current?.id === image.top.id) return undefined;
       if (failed?.top === image.top.id) {
-        throw new VolcastError("io", `${failed.message} (says ${this.name})`);
+        throw new VolcastError(failed.kind, `${failed.message} (says ${this.name})`);
       }
       if (coming?.top !== image.top.id) {
         throw new VolcastError("io", `Cannot send the image to ${this.name}: it has begun anew`);

@@ -123,6 +123,8 @@ export class Mirror {
       this.#failures++;
       this.#failuresInAll++;
       this.#error = messageOf(error);
+      // Whatever is wrong with the image, the next one is made from the planes themselves.
+      if (error instanceof VolcastError && error.kind === "damaged") this.#forget();
       throw error;
     } finally {
       this.#enter("idle");

@@ -171,7 +171,8 @@ export class Receiver {
         }, ${blocks} blocks, ${bytes} bytes`,
       );
     }, (error) => {
-      this.#failed = { top: image.top, message: messageOf(error) };
+      const kind = error instanceof VolcastError ? error.kind : "io";
+      this.#failed = { top: image.top, kind, message: messageOf(error) };
       this.#tell("failed", messageOf(error));
     });
     return transfer;

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { ErrorKind } from "../core/mod.ts";
 import type { Image } from "../image/mod.ts";
 
 /** A snapshot as the ends name it to each other. */
@@ -44,7 +45,7 @@ export interface StandbyPosition {
   readonly epoch?: number;
   readonly coming?: ComingImage;
   /** Why the last image did not become current. */
-  readonly failed?: { readonly top: string; readonly message: string };
+  readonly failed?: { readonly top: string; readonly kind: ErrorKind; readonly message: string };
 }
 
 /** How an image is handed over. */

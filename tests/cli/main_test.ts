@@ -14,7 +14,7 @@ test("volcast alone, --help and help list every command and the exit codes", asy
 test("the commands are those of the contract", () => {
   assertEquals(
     COMMANDS.map(({ name }) => name.join(" ")).sort(),
-    "apply cat demo export fsck image import info init ls plan,pointer list,pointer set,publish pull serve,snapshot create,snapshot delete,snapshot list,stat status version"
+    "apply cat demo export fsck image import info init ls mirror plan,pointer list,pointer set,publish pull serve,snapshot create,snapshot delete,snapshot list,stat status version"
       .split(",").flatMap((part) => /^(pointer|snapshot)/.test(part) ? [part] : part.split(" "))
       .sort(),
   );

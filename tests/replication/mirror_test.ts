@@ -107,6 +107,25 @@ test("Mirror chooses by marks alone, and rebuilds them only after a restart", as
   }
 });
 
+test("Mirror chooses by the planes themselves after an image that was refused", async () => {
+  await using pair = await MirrorPair.make();
+  await pair.change(["a"]);
+  await pair.sent();
+  await pair.change(["a"]);
+  // Marks that miss a block, as they never should.
+  await pair.volume.exclusive(({ fs, space }) => {
+    const { tree } = fs.open(fs.lookup(INO.root, "a")!);
+    for (const marks of space.marks) marks.freed(tree.pointer(3).vbn);
+  });
+  const error = await assertRejects(() => pair.mirror.round(), VolcastError);
+  assertEquals(error.kind, "damaged");
+  assertEquals((await pair.sent()).kind, "increment");
+  await pair.assertSame();
+  await pair.change(["a"]);
+  await pair.sent();
+  await pair.assertSame();
+});
+
 test("Mirror sends only the newest after a transfer that outlasted many changes", async () => {
   await using pair = await MirrorPair.make();
   await pair.change(["a", "b", "c", "d"], 400_000);
