@@ -21,7 +21,7 @@ export const ARROWS: Readonly<Record<string, readonly string[]>> = {
   archive: ["volume", "format", "core"],
   volume: ["store", "format", "core"],
   format: ["core"],
-  store: ["core"],
+  store: ["format", "core"],
   config: ["core"],
   core: [],
 };

@@ -19,14 +19,17 @@ import {
 import { messageOf, VolcastError } from "../core/mod.ts";
 import type { TypeName } from "../format/mod.ts";
 import { errorOf, type SnapshotInfo } from "../http/mod.ts";
-import type { Plan } from "../image/mod.ts";
-import { ACTIVE } from "../volume/mod.ts";
+import type { DeletePlan, Plan, RangedImage } from "../image/mod.ts";
+import { ACTIVE, type TreeChange } from "../volume/mod.ts";
+import { RemoteBytes } from "./remote_bytes.ts";
 import type {
   Entries,
   FileDescription,
   ImageBytes,
+  ImageRequest,
   PointerInfo,
   PublishOptions,
+  ShadowInfo,
   Target,
 } from "./target.ts";
 
@@ -49,14 +52,27 @@ const TYPE = z.enum(
 const SNAPSHOT = z.object({
   id: z.string(),
   name: z.string(),
+  // Servers before shadows said nothing of it.
+  kind: z.enum(["regular", "shadow"]).default("regular"),
   cp: count,
   time: z.string(),
   blocks: count,
   bytes: count,
   pointers: z.array(z.string()),
 });
+const SHADOW = SNAPSHOT.extend({ releasedBlocks: count });
 const POINTER = z.object({ name: z.string(), snapshot: z.string(), snapshotName: z.string() });
-const PLAN = z.object({ blocks: count, bytes: count, runs: count, blockBytes: count });
+const names = z.array(z.string());
+const PLAN = z.object({
+  blocks: count,
+  bytes: count,
+  runs: count,
+  blockBytes: count,
+  restores: names,
+  bases: names,
+  needs: z.enum(["nothing", "one", "all"]),
+});
+const DELETE_PLAN = z.object({ snapshots: names, blocks: count, bytes: count });
 const FILE = z.object({
   path: z.string(),
   name: z.string(),
@@ -92,6 +108,11 @@ const REPORT = z.object({
   removed: count,
   skipped: z.array(z.object({ path: z.string(), reason: z.string() })),
   skippedCount: count,
+});
+const TREE_CHANGE = z.object({
+  kind: z.enum(["created", "changed", "removed"]),
+  path: z.string(),
+  type: TYPE,
 });
 const TREE_LINE = z.object({ path: z.string(), type: TYPE, size: count, mtime: time });
 
@@ -150,6 +171,11 @@ export class HttpTarget implements Target {
     return this.#json("/snapshots", SNAPSHOT, jsonBody("POST", { name, ...options }));
   }
 
+  shadowSnapshot(ref: string): Promise<ShadowInfo> {
+    const path = `/snapshots/${encodeURIComponent(ref)}`;
+    return this.#json(path, SHADOW, jsonBody("PATCH", { kind: "shadow" }));
+  }
+
   async deleteSnapshot(ref: string): Promise<void> {
     const path = `/snapshots/${encodeURIComponent(ref)}`;
     await (await this.#fetch(path, { method: "DELETE" })).body?.cancel();
@@ -166,6 +192,18 @@ export class HttpTarget implements Target {
 
   plan(select: string): Promise<Plan> {
     return this.#json(`/plan?${new URLSearchParams({ select })}`, PLAN);
+  }
+
+  async *diff(from: string, to: string): AsyncGenerator<TreeChange> {
+    yield* this.#lines(`/diff?${new URLSearchParams({ from, to })}`, TREE_CHANGE);
+  }
+
+  promote(): Promise<Record<string, unknown>> {
+    return this.#json("/promote", z.record(z.string(), z.unknown()), { method: "POST" });
+  }
+
+  planDelete(refs: readonly string[]): Promise<DeletePlan> {
+    return this.#json(`/plan?${new URLSearchParams({ delete: refs.join(",") })}`, DELETE_PLAN);
   }
 
   async stat(path: string, ref?: string): Promise<FileDescription> {
@@ -199,12 +237,21 @@ export class HttpTarget implements Target {
     return bodyOf(await this.#fetch(`/files/${encodePath(path)}${query}`));
   }
 
-  async image(select: string): Promise<ImageBytes> {
-    const response = await this.#fetch(`/image?${new URLSearchParams({ select })}`);
+  async image(wanted: ImageRequest): Promise<ImageBytes> {
+    const response = await this.#fetch(`/image?${new URLSearchParams({ ...wanted })}`);
     return {
       stream: bodyOf(response),
       byteCount: Number(response.headers.get("content-length")),
     };
+  }
+
+  async rangedImage(wanted: ImageRequest, signal: AbortSignal): Promise<RangedImage> {
+    const url = `${this.name}/image?${new URLSearchParams({ ...wanted })}`;
+    try {
+      return await RemoteBytes.open(url, { signal, token: this.#token });
+    } catch (error) {
+      throw this.#unreachable(error);
+    }
   }
 
   close(): Promise<void> {
@@ -254,16 +301,22 @@ export class HttpTarget implements Target {
 
   /** Size and mtime of the files of the active file system, by path. */
   async #knownFiles(): Promise<Map<string, string>> {
-    const response = await this.#fetch(`/tree?at=${ACTIVE}`);
-    const lines = bodyOf(response).pipeThrough(new TextDecoderStream())
-      .pipeThrough(new TextLineStream());
     const known = new Map<string, string>();
-    for await (const line of lines as AsyncIterable<string>) {
-      if (line === "") continue;
-      const { path, type, size, mtime } = this.#checked(TREE_LINE, JSON.parse(line));
+    for await (const line of this.#lines(`/tree?at=${ACTIVE}`, TREE_LINE)) {
+      const { path, type, size, mtime } = line;
       if (type === "file") known.set(path, `${size} ${mtime}`);
     }
     return known;
+  }
+
+  /** An answer of JSON objects, one a line. */
+  async *#lines<T>(path: string, schema: z.ZodType<T>): AsyncGenerator<T> {
+    const response = await this.#fetch(path);
+    const lines = bodyOf(response).pipeThrough(new TextDecoderStream())
+      .pipeThrough(new TextLineStream());
+    for await (const line of lines as AsyncIterable<string>) {
+      if (line !== "") yield this.#checked(schema, JSON.parse(line));
+    }
   }
 
   async #json<T>(path: string, schema: z.ZodType<T>, init: RequestInit = {}): Promise<T> {

@@ -1,18 +1,27 @@
 /**
- * Images as a user names them: a file, standard input (`-`), or a URL.
+ * Images as a user names them: by one or more pieces, each a file, a file in a volume (`b.vol:/x.img`),
+ * a URL or a segment, or by a pipe (`-`) alone.
  *
  * @module
  */
 
 import { messageOf, VolcastError } from "../core/mod.ts";
-import { decodeStreamHeader, STREAM_HEADER_LAYOUT, type StreamHeader } from "../format/mod.ts";
-import { errorOf } from "../http/mod.ts";
-import { ByteReader, CutError, type ImageSource } from "../image/mod.ts";
-import { isUrl } from "./local_volume.ts";
-
-/** Attempts in a row that bring nothing before a URL is given up. */
-const ATTEMPTS = 5;
-const CHUNK_BYTES = 256 * 1024;
+import {
+  decodeStreamHeader,
+  isSegment,
+  SEGMENT_MAGIC,
+  STREAM_HEADER_LAYOUT,
+  type StreamHeader,
+} from "../format/mod.ts";
+import {
+  type ImageSource,
+  joinSegments,
+  type Piece,
+  Pieces,
+  piecesOf,
+  throwCause,
+} from "../image/mod.ts";
+import { Media, type OpenedMedium } from "./media.ts";
 
 /** An image whose header was read; the rest is read when asked for. */
 export interface OpenedImage extends ImageSource {
@@ -22,229 +31,187 @@ export interface OpenedImage extends ImageSource {
   close(): Promise<void>;
 }
 
+/** How an image is opened. */
+export interface OpenOptions {
+  /** Ends waiting for servers and pipes. */
+  readonly signal: AbortSignal;
+  /** Told of pieces that are not as they should be where others may do. */
+  readonly note: (text: string) => void;
+}
+
 /**
  * Opens an image and reads its header.
  *
- * @throws {VolcastError} `not-found`, `denied`, `io`; `damaged` when it is no image or ends within its
- *   header.
+ * @param names At least one.
+ * @throws {VolcastError} `not-found`, `denied`, `io`; `damaged` when it is no image, ends within its
+ *   header, or when parts of it are in none of several pieces; `diverged` for pieces of several images.
  */
-export async function openImage(from: string, signal: AbortSignal): Promise<OpenedImage> {
-  if (from === "-") return await openStream(Deno.stdin.readable, signal);
-  return isUrl(from) ? await openUrl(from, signal) : await openFile(from, signal);
-}
-
-async function openFile(path: string, signal: AbortSignal): Promise<OpenedImage> {
-  let file: Deno.FsFile;
+export async function openImage(
+  names: readonly string[],
+  options: OpenOptions,
+): Promise<OpenedImage> {
+  const media = new Media(options.signal);
   try {
-    file = await Deno.open(path);
-    if ((await file.stat()).isDirectory) {
-      file.close();
-      throw new VolcastError("usage", `Cannot read ${path}: it is a directory`);
-    }
-  } catch (error) {
-    if (error instanceof VolcastError) throw error;
-    const missing = error instanceof Deno.errors.NotFound;
-    throw new VolcastError(
-      missing ? "not-found" : error instanceof Deno.errors.PermissionDenied ? "denied" : "io",
-      `Cannot read ${path}: ${missing ? "there is no such file" : messageOf(error)}`,
-    );
-  }
-  try {
-    // A pipe, say from `<(...)` of a shell, is read once, like standard input.
-    if (!(await file.stat()).isFile) return await openStream(file.readable, signal);
-    const open = (offset: number) => Promise.resolve(fileStream(file, offset));
+    const source = await sourceOf(media, names, options);
     return {
-      header: await headerOf(await open(0)),
-      open,
-      retry: () => Promise.resolve(false),
-      close: () => Promise.resolve(file.close()),
+      header: source.header,
+      open: (offset) => source.open(offset),
+      retry: (error, progressed) => source.retry(error, progressed),
+      close: () => media[Symbol.asyncDispose](),
     };
   } catch (error) {
-    file.close();
+    await media[Symbol.asyncDispose]();
     throw error;
   }
 }
 
-/** A file's bytes from an offset on. One stream at a time: there is one cursor. */
-function fileStream(file: Deno.FsFile, offset: number): ReadableStream<Uint8Array> {
-  let position = offset;
-  return new ReadableStream({
-    async pull(controller): Promise<void> {
-      await file.seek(position, Deno.SeekMode.Start);
-      const chunk = new Uint8Array(CHUNK_BYTES);
-      const count = await file.read(chunk);
-      if (count === null) return controller.close();
-      position += count;
-      controller.enqueue(chunk.subarray(0, count));
-    },
-  }, { highWaterMark: 0 });
+type Source = ImageSource & { readonly header: StreamHeader };
+
+async function sourceOf(
+  media: Media,
+  names: readonly string[],
+  { note }: OpenOptions,
+): Promise<Source> {
+  if (names.length === 1) {
+    const medium = await media.open(names[0]);
+    if (medium.isSequential) return await pipedImage(medium.stream(0, Infinity));
+    const pieces = await piecesOf(medium, () => {});
+    // A file that is cut off is taken as far as it goes, and gone on with another time.
+    if (pieces[0].segment === undefined) return wholeImage(medium, pieces[0].header);
+  }
+  const pieces = new Pieces(await openPieces(media, names, note), note);
+  pieces.checkComplete();
+  return pieces;
+}
+
+/**
+ * Opens pieces of images. Of several, those that cannot be read are told of and left out.
+ *
+ * @throws {VolcastError} Where none can be read, or one is a pipe.
+ */
+export async function openPieces(
+  media: Media,
+  names: readonly string[],
+  note: (text: string) => void,
+): Promise<Piece[]> {
+  const pieces: Piece[] = [];
+  let failure: unknown;
+  for (const name of names) {
+    try {
+      const medium = await media.open(name);
+      if (medium.isSequential) {
+        throw new VolcastError(
+          "usage",
+          `Cannot read ${medium.name} as one of several pieces: it is a pipe and read once`,
+          "Give it alone, with all segments in order, or put it into a file first",
+        );
+      }
+      pieces.push(...await piecesOf(medium, note));
+    } catch (error) {
+      if (!(error instanceof VolcastError) || error.kind === "usage") throw error;
+      failure ??= error;
+      if (names.length > 1) note(error.message);
+    }
+  }
+  if (pieces.length === 0) throw failure;
+  return pieces;
+}
+
+function wholeImage(medium: OpenedMedium, header: StreamHeader): Source {
+  return {
+    header,
+    open: (offset) => Promise.resolve(medium.stream(offset, Infinity)),
+    retry: (error) => noRetry(error),
+  };
+}
+
+/** Once is all there is; the reason why it broke is what its source says. */
+// deno-lint-ignore require-await
+async function noRetry(error: unknown): Promise<boolean> {
+  throwCause(error);
+  return false;
+}
+
+/** An image from a stream that can be read once: as it is, or in segments one behind the other. */
+async function pipedImage(stream: ReadableStream<Uint8Array>): Promise<Source> {
+  const once = new Once(stream);
+  const magic = await once.first(SEGMENT_MAGIC.length);
+  return await onceImage(
+    isSegment(magic) ? new Once(ReadableStream.from(joinSegments(once.from(0)))) : once,
+  );
+}
+
+async function onceImage(once: Once): Promise<Source> {
+  const head = await once.first(STREAM_HEADER_LAYOUT.size);
+  if (head.length < STREAM_HEADER_LAYOUT.size) {
+    throw new VolcastError(
+      "damaged",
+      `Cannot read the image: it ends before its header does, which has ${STREAM_HEADER_LAYOUT.size} bytes`,
+      "Check that it is the whole output of 'volcast image' or of GET /replicate",
+    );
+  }
+  return {
+    header: decodeStreamHeader(head),
+    // deno-lint-ignore require-await
+    open: async (offset) => once.from(offset),
+    retry: (error) => noRetry(error),
+  };
 }
 
 /** A stream that can be read once, as something that can be opened again a little further on. */
-async function openStream(
-  stream: ReadableStream<Uint8Array>,
-  signal: AbortSignal,
-): Promise<OpenedImage> {
-  const reader = stream.getReader();
-  // A pipe may stay silent for ever: who waits for it is woken.
-  signal.addEventListener("abort", () => void reader.cancel().catch(() => {}));
-  // What was taken last is kept: who opens again wants a part of it, or what follows.
-  let kept: { start: number; bytes: Uint8Array } = { start: 0, bytes: new Uint8Array(0) };
-  const open = (offset: number): Promise<ReadableStream<Uint8Array>> => {
-    if (offset < kept.start) {
+class Once {
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  /** What was taken last is kept: who opens again wants a part of it, or what follows. */
+  #start = 0;
+  #kept: Uint8Array = new Uint8Array(0);
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.#reader = stream.getReader();
+  }
+
+  /** The first bytes, fewer where there are no more; they stay. */
+  async first(count: number): Promise<Uint8Array> {
+    while (this.#kept.length < count) {
+      const { value, done } = await this.#read();
+      if (done) break;
+      const kept = new Uint8Array(this.#kept.length + value.length);
+      kept.set(this.#kept);
+      kept.set(value, this.#kept.length);
+      this.#kept = kept;
+    }
+    return this.#kept.subarray(0, count);
+  }
+
+  /** The stream from a byte on that was not passed yet, or is among those taken last. */
+  from(offset: number): ReadableStream<Uint8Array> {
+    if (offset < this.#start) {
       throw new VolcastError("io", "Cannot read the image again: it comes from a pipe");
     }
     let position = offset;
     const pull = async (controller: ReadableStreamDefaultController<Uint8Array>) => {
       for (;;) {
-        const rest = kept.bytes.subarray(Math.min(position - kept.start, kept.bytes.length));
+        const rest = this.#kept.subarray(Math.min(position - this.#start, this.#kept.length));
         if (rest.length > 0) {
           position += rest.length;
           return controller.enqueue(rest);
         }
-        const { value, done } = await reader.read();
+        const { value, done } = await this.#read();
         if (done) return controller.close();
-        kept = { start: kept.start + kept.bytes.length, bytes: value };
+        this.#start += this.#kept.length;
+        this.#kept = value;
       }
     };
-    return Promise.resolve(new ReadableStream({ pull }, { highWaterMark: 0 }));
-  };
-  try {
-    // The head alone is kept, however small the chunks are that it came in.
-    const head = await headOf(await open(0));
-    const end = kept.start + kept.bytes.length;
-    const rest = kept.bytes.subarray(kept.bytes.length - (end - head.length));
-    kept = { start: 0, bytes: joined(head, rest) };
-    return {
-      header: decodeStreamHeader(head),
-      open,
-      retry: () => Promise.resolve(false),
-      close: () => reader.cancel().catch(() => {}),
-    };
-  } catch (error) {
-    await reader.cancel().catch(() => {});
-    throw error;
+    return new ReadableStream({ pull }, { highWaterMark: 0 });
   }
-}
 
-async function openUrl(url: string, signal: AbortSignal): Promise<OpenedImage> {
-  let target = new URL(url);
-  let etag: string | undefined;
-  let failures = 0;
-  const open = async (
-    offset: number,
-    end?: number,
-  ): Promise<ReadableStream<Uint8Array>> => {
-    const response = await fetchImage(target, { offset, end, etag, signal });
-    const location = new URL(response.headers.get("content-location") ?? target, target);
-    // The name whose answers never change: what follows is of the same image, whatever is published.
-    if (location.origin === target.origin) target = location;
-    const tag = response.headers.get("etag") ?? undefined;
-    if (etag !== undefined && tag !== etag) {
-      await response.body?.cancel();
-      throw new VolcastError("io", `Cannot go on reading ${url}: another image is there now`);
+  async #read(): Promise<ReadableStreamReadResult<Uint8Array>> {
+    try {
+      return await this.#reader.read();
+    } catch (error) {
+      if (error instanceof VolcastError) throw error;
+      throw new VolcastError("io", `Cannot read the image: ${messageOf(error)}`, "", {
+        cause: error,
+      });
     }
-    etag = tag;
-    const body = response.body ?? new Blob([]).stream();
-    const { start } = rangeOf(response);
-    if (start > offset) {
-      await body.cancel();
-      throw new VolcastError(
-        "io",
-        `Cannot use the answer of ${target.host}: not the range asked for`,
-      );
-    }
-    return offset === start ? body : skipping(body, offset - start);
-  };
-  return {
-    header: await headerOf(await open(0, STREAM_HEADER_LAYOUT.size)),
-    open: (offset) => open(offset),
-    retry: async (error, progressed) => {
-      failures = progressed ? 0 : failures + 1;
-      if (!(error instanceof CutError) || failures >= ATTEMPTS || signal.aborted) return false;
-      await new Promise((resolve) => setTimeout(resolve, 100 * 2 ** failures));
-      return !signal.aborted;
-    },
-    close: () => Promise.resolve(),
-  };
-}
-
-async function fetchImage(
-  url: URL,
-  want: {
-    offset: number;
-    end: number | undefined;
-    etag: string | undefined;
-    signal: AbortSignal;
-  },
-): Promise<Response> {
-  // No token goes along: an image's URL may be of any host, and reading needs none.
-  const headers: Record<string, string> = { "accept-encoding": "identity" };
-  if (want.offset > 0 || want.end !== undefined) {
-    headers.range = `bytes=${want.offset}-${want.end === undefined ? "" : want.end - 1}`;
-    if (want.etag !== undefined) headers["if-range"] = want.etag;
   }
-  let response: Response;
-  try {
-    response = await fetch(url, { headers, signal: want.signal });
-  } catch (error) {
-    want.signal.throwIfAborted();
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    throw new VolcastError("io", `Cannot read ${url}: ${messageOf(cause)}`);
-  }
-  if (response.ok) return response;
-  throw await errorOf(response, url.origin);
-}
-
-function rangeOf(response: Response): { start: number } {
-  if (response.status !== 206) return { start: 0 };
-  const range = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "");
-  return { start: range === null ? Infinity : Number(range[1]) };
-}
-
-function skipping(
-  stream: ReadableStream<Uint8Array>,
-  byteCount: number,
-): ReadableStream<Uint8Array> {
-  let rest = byteCount;
-  return stream.pipeThrough(
-    new TransformStream({
-      transform(chunk, controller): void {
-        const kept = chunk.subarray(Math.min(rest, chunk.length));
-        rest -= chunk.length - kept.length;
-        if (kept.length > 0) controller.enqueue(kept);
-      },
-    }),
-  );
-}
-
-async function headerOf(stream: ReadableStream<Uint8Array>): Promise<StreamHeader> {
-  return decodeStreamHeader(await headOf(stream));
-}
-
-/** The bytes of the header; the stream is given up. */
-async function headOf(stream: ReadableStream<Uint8Array>): Promise<Uint8Array> {
-  const reader = new ByteReader(stream);
-  try {
-    return await reader.take(STREAM_HEADER_LAYOUT.size);
-  } catch (error) {
-    if (!(error instanceof CutError)) throw error;
-    if (error.cause !== undefined) {
-      throw new VolcastError("io", `Cannot read the image: ${messageOf(error.cause)}`);
-    }
-    throw new VolcastError(
-      "damaged",
-      `Cannot read the image: it ends before its header does, which has ${STREAM_HEADER_LAYOUT.size} bytes`,
-      "Check that the file is the whole output of 'volcast image' or of GET /replicate",
-    );
-  } finally {
-    await reader.cancel();
-  }
-}
-
-function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(a.length + b.length);
-  bytes.set(a);
-  bytes.set(b, a.length);
-  return bytes;
 }

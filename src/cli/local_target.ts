@@ -12,15 +12,39 @@ import {
   type TreeEntry,
 } from "../archive/mod.ts";
 import { VolcastError } from "../core/mod.ts";
-import { imageOfExpression, type SnapshotInfo, snapshotJson, volumeStatus } from "../http/mod.ts";
-import { type Plan, planExpression } from "../image/mod.ts";
-import { ACTIVE, MASTER, openVolumeFile, type View, type Volume } from "../volume/mod.ts";
+import {
+  imageOfExpression,
+  imageWithHistory,
+  type SnapshotInfo,
+  snapshotJson,
+  snapshotsJson,
+  volumeStatus,
+} from "../http/mod.ts";
+import {
+  type DeletePlan,
+  type Image,
+  type Plan,
+  planDelete,
+  planExpression,
+  type RangedImage,
+} from "../image/mod.ts";
+import {
+  ACTIVE,
+  diffTrees,
+  MASTER,
+  openVolumeFile,
+  type TreeChange,
+  type View,
+  type Volume,
+} from "../volume/mod.ts";
 import type {
   Entries,
   FileDescription,
   ImageBytes,
+  ImageRequest,
   PointerInfo,
   PublishOptions,
+  ShadowInfo,
   Target,
 } from "./target.ts";
 
@@ -33,9 +57,9 @@ export class LocalTarget implements Target {
   readonly #volume: Volume;
 
   /** @throws {VolcastError} See {@linkcode openVolumeFile}. */
-  constructor(path: string) {
+  constructor(path: string, options: { localWrites?: boolean } = {}) {
     this.name = path;
-    this.#volume = openVolumeFile(path);
+    this.#volume = openVolumeFile(path, options);
     this.#volume.noteOwner(undefined);
   }
 
@@ -54,7 +78,7 @@ export class LocalTarget implements Target {
     const volume = this.#volume;
     return volume.exclusive(async (writer) => {
       // Before a file is read: a name that is in use would make all of it for nothing.
-      writer.checkSnapshotName(as);
+      writer.checkSnapshotName(as, [pointer]);
       const report = await importTree(writer, entries, { ...options, prune: true });
       const snapshot = await writer.takeSnapshot(as, { pointers: [pointer] });
       return { report, snapshot: infoOf(volume, volume.resolve(snapshot.id)) };
@@ -75,7 +99,7 @@ export class LocalTarget implements Target {
   }
 
   snapshots(): Promise<SnapshotInfo[]> {
-    return Promise.resolve(this.#volume.snapshots().map((one) => infoOf(this.#volume, one)));
+    return Promise.resolve(snapshotsJson(this.#volume));
   }
 
   async createSnapshot(
@@ -86,8 +110,16 @@ export class LocalTarget implements Target {
     return infoOf(this.#volume, snapshot);
   }
 
+  async shadowSnapshot(ref: string): Promise<ShadowInfo> {
+    const { id } = this.#volume.resolveBase(ref);
+    const { shadow, released } = await this.#volume.exclusive((writer) =>
+      writer.shadowSnapshot(id)
+    );
+    return { ...infoOf(this.#volume, shadow), releasedBlocks: released };
+  }
+
   async deleteSnapshot(ref: string): Promise<void> {
-    const { id } = this.#volume.resolve(ref);
+    const { id } = this.#volume.resolveBase(ref);
     await this.#volume.exclusive((writer) => writer.deleteSnapshot(id));
   }
 
@@ -110,6 +142,25 @@ export class LocalTarget implements Target {
 
   plan(select: string): Promise<Plan> {
     return Promise.resolve().then(() => planExpression(this.#volume, select));
+  }
+
+  async *diff(from: string, to: string): AsyncGenerator<TreeChange> {
+    const views: View[] = [];
+    try {
+      for (const ref of [from, to]) views.push(this.#volume.view(ref));
+      yield* diffTrees(views[0].fs, views[1].fs);
+    } finally {
+      for (const view of views) view.release();
+    }
+  }
+
+  async promote(): Promise<Record<string, unknown>> {
+    await this.#volume.promote();
+    return await this.status();
+  }
+
+  planDelete(refs: readonly string[]): Promise<DeletePlan> {
+    return Promise.resolve().then(() => planDelete(this.#volume, refs));
   }
 
   stat(path: string, ref?: string): Promise<FileDescription> {
@@ -150,10 +201,23 @@ export class LocalTarget implements Target {
     });
   }
 
-  image(select: string): Promise<ImageBytes> {
+  image(wanted: ImageRequest): Promise<ImageBytes> {
+    return Promise.resolve().then(() => bytesOf(this.#imageOf(wanted)));
+  }
+
+  #imageOf(wanted: ImageRequest): Image {
+    return "select" in wanted
+      ? imageOfExpression(this.#volume, wanted.select)
+      : imageWithHistory(this.#volume, wanted);
+  }
+
+  rangedImage(wanted: ImageRequest): Promise<RangedImage> {
     return Promise.resolve().then(() => {
-      const image = imageOfExpression(this.#volume, select);
-      return { stream: image.stream(), byteCount: image.byteCount };
+      const image = this.#imageOf(wanted);
+      return {
+        byteCount: image.byteCount,
+        stream: (from: number, to: number) => image.stream({ from, to }),
+      };
     });
   }
 
@@ -171,6 +235,10 @@ export class LocalTarget implements Target {
       ref ?? (this.#volume.find(MASTER) === undefined ? ACTIVE : MASTER),
     );
   }
+}
+
+function bytesOf(image: Image): ImageBytes {
+  return { stream: image.stream(), byteCount: image.byteCount };
 }
 
 function describe({ fs }: View, path: string): FileDescription {

@@ -9,7 +9,9 @@ import { messageOf, VolcastError } from "../core/mod.ts";
 import { type Command, helpOf, runCommand } from "./command.ts";
 import { applyCommand } from "./commands/apply_command.ts";
 import { catCommand } from "./commands/cat_command.ts";
+import { copyCommand } from "./commands/copy_command.ts";
 import { demoCommand } from "./commands/demo_command.ts";
+import { diffCommand } from "./commands/diff_command.ts";
 import { exportCommand } from "./commands/export_command.ts";
 import { fsckCommand } from "./commands/fsck_command.ts";
 import { imageCommand } from "./commands/image_command.ts";
@@ -17,17 +19,25 @@ import { importCommand } from "./commands/import_command.ts";
 import { infoCommand } from "./commands/info_command.ts";
 import { initCommand } from "./commands/init_command.ts";
 import { lsCommand } from "./commands/ls_command.ts";
+import { mirrorCommand } from "./commands/mirror_command.ts";
 import { planCommand } from "./commands/plan_command.ts";
 import { pointerListCommand } from "./commands/pointer_list_command.ts";
 import { pointerSetCommand } from "./commands/pointer_set_command.ts";
+import { promoteCommand } from "./commands/promote_command.ts";
 import { publishCommand } from "./commands/publish_command.ts";
 import { pullCommand } from "./commands/pull_command.ts";
+import { resyncCommand } from "./commands/resync_command.ts";
 import { serveCommand } from "./commands/serve_command.ts";
 import { snapshotCreateCommand } from "./commands/snapshot_create_command.ts";
 import { snapshotDeleteCommand } from "./commands/snapshot_delete_command.ts";
 import { snapshotListCommand } from "./commands/snapshot_list_command.ts";
+import { snapshotShadowCommand } from "./commands/snapshot_shadow_command.ts";
 import { statCommand } from "./commands/stat_command.ts";
 import { statusCommand } from "./commands/status_command.ts";
+import { tapeExtractCommand } from "./commands/tape_extract_command.ts";
+import { tapeListCommand } from "./commands/tape_list_command.ts";
+import { tapeReadCommand } from "./commands/tape_read_command.ts";
+import { tapeWriteCommand } from "./commands/tape_write_command.ts";
 import { versionCommand } from "./commands/version_command.ts";
 import { EXIT_CODES, exitCodeOf, exitCodeTable } from "./exit.ts";
 import { Interrupted, INTERRUPTED_CODE } from "./interrupt.ts";
@@ -48,14 +58,24 @@ export const COMMANDS: readonly Command[] = [
   statCommand,
   snapshotCreateCommand,
   snapshotListCommand,
+  snapshotShadowCommand,
   snapshotDeleteCommand,
   pointerSetCommand,
   pointerListCommand,
+  diffCommand,
   planCommand,
   imageCommand,
   applyCommand,
+  copyCommand,
+  tapeWriteCommand,
+  tapeReadCommand,
+  tapeListCommand,
+  tapeExtractCommand,
   serveCommand,
   pullCommand,
+  promoteCommand,
+  resyncCommand,
+  mirrorCommand,
   statusCommand,
   fsckCommand,
   infoCommand,

@@ -5,7 +5,8 @@
  */
 
 import { z } from "zod";
-import { fields, showName } from "./text.ts";
+import type { Flushed } from "../volume/mod.ts";
+import { counted, fields, showName } from "./text.ts";
 import { showBytes, showExactBytes } from "./units.ts";
 
 const count = z.number();
@@ -24,9 +25,20 @@ const STATUS = z.object({
     error: z.string().nullish(),
   }).nullish(),
   transfer: z.object({ top: z.string(), done: count, total: count }).nullish(),
+  mirrors: z.array(z.object({
+    to: z.string(),
+    phase: z.string(),
+    standsOn: z.object({ id: z.string(), name: z.string() }).nullish(),
+    succeededAt: z.string().nullish(),
+    lagBytes: count.nullish(),
+    error: z.string().nullish(),
+  })).optional(),
+  standby: z.object({ coming: z.object({ top: z.string(), state: z.string() }).optional() })
+    .optional(),
   volume: z.object({
     id: z.string(),
     role: z.string(),
+    epoch: count.optional(),
     capacityBytes: count,
     usedBlocks: count,
     freeBlocks: count.nullish(),
@@ -35,8 +47,12 @@ const STATUS = z.object({
   }).nullish(),
   current: SNAPSHOT.nullish(),
   master: SNAPSHOT.nullish(),
+  localChanges: z.object({ files: count, snapshots: z.array(z.string()).readonly() }).nullish(),
   snapshots: count.optional(),
+  shadows: count.optional(),
   sites: count.optional(),
+  pinnedBytes: z.record(z.string(), count).optional(),
+  pinBudgetBytes: count.nullish(),
 });
 
 /** Rows for {@linkcode fields}. */
@@ -47,7 +63,7 @@ export function statusText(value: unknown): string {
   const parsed = STATUS.safeParse(value);
   // A server of another version: better everything it says than nothing.
   if (!parsed.success) return JSON.stringify(value, null, 2);
-  const { version, node, chain, ready, upstream, transfer, volume } = parsed.data;
+  const { version, node, chain, ready, upstream, transfer, standby, volume } = parsed.data;
   const seen = upstream?.seenAt ? `, heard ${upstream.seenAt}` : "";
   return fields([
     ["node", node === undefined ? undefined : `${node}, volcast ${version ?? "?"}`],
@@ -66,18 +82,32 @@ export function statusText(value: unknown): string {
         ? `${transfer.top}: ${showBytes(transfer.done)} of ${showBytes(transfer.total)}`
         : undefined,
     ],
+    ["standby", standby === undefined ? undefined : "takes what a mirror sends"],
+    ...(parsed.data.mirrors ?? []).flatMap(mirrorRows),
     ["volume", volume === null ? "none yet: the first full image has not come in" : undefined],
     ...volumeRows(parsed.data),
   ]);
 }
 
+function mirrorRows(mirror: NonNullable<z.output<typeof STATUS>["mirrors"]>[number]): Rows {
+  const { to, phase, standsOn, succeededAt, lagBytes, error } = mirror;
+  const at = standsOn ? ` at '${standsOn.name}'` : "";
+  const lag = typeof lagBytes === "number" ? `, ${showBytes(lagBytes)} behind` : "";
+  return [
+    ["mirror to", `${to}${at}${lag}${phase === "idle" ? "" : `, ${phase}`}`],
+    ["up to date", succeededAt ? `when last asked, ${succeededAt}` : "not yet"],
+    ["last failure", error ? showName(error) : undefined],
+  ];
+}
+
 /** The rows about the volume. */
 export function volumeRows(status: z.output<typeof STATUS>): Rows {
-  const { volume, current, master, snapshots, sites } = status;
+  const { volume, current, master, localChanges, snapshots, shadows, sites } = status;
   if (!volume) return [];
   return [
     ["volume", volume.id],
     ["role", volume.role],
+    ["epoch", volume.epoch === undefined ? undefined : String(volume.epoch)],
     ["size", showExactBytes(volume.capacityBytes)],
     ["used", `${volume.usedBlocks} blocks (${showBytes(volume.usedBlocks * 4096)})`],
     [
@@ -90,9 +120,28 @@ export function volumeRows(status: z.output<typeof STATUS>): Rows {
     ["cp", String(volume.cp)],
     ["current", current ? showSnapshot(current) : undefined],
     ["master", master ? showSnapshot(master) : "none: publish moves it"],
+    ["local changes", localChanges ? showChanges(localChanges) : undefined],
     ["snapshots", snapshots === undefined ? undefined : String(snapshots)],
+    ["shadows", shadows ? String(shadows) : undefined],
     ["sites", sites === undefined ? undefined : String(sites)],
+    ...pinRows(status),
   ];
+}
+
+/** What sites keep, the greatest first. */
+function pinRows({ pinnedBytes = {}, pinBudgetBytes }: z.output<typeof STATUS>): Rows {
+  const rows = Object.entries(pinnedBytes).filter(([, byteCount]) => byteCount > 0)
+    .sort(([, a], [, b]) => b - a)
+    .map(([site, byteCount]) => [`kept by ${site}`, showExactBytes(byteCount)] as const);
+  return [
+    ...rows,
+    ["pin budget", pinBudgetBytes ? `${showExactBytes(pinBudgetBytes)} a site` : undefined],
+  ];
+}
+
+function showChanges({ files, snapshots }: Flushed): string {
+  const taken = snapshots.length === 0 ? "" : `, with the snapshots ${snapshots.join(", ")}`;
+  return `${counted(files, "file")}${taken}; the next image takes them away`;
 }
 
 function showSnapshot({ id, name, time, bytes }: z.output<typeof SNAPSHOT>): string {

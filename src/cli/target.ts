@@ -6,9 +6,10 @@
  */
 
 import type { ImportOptions, ImportReport, TreeEntry } from "../archive/mod.ts";
-import type { Plan } from "../image/mod.ts";
+import type { DeletePlan, Plan, RangedImage } from "../image/mod.ts";
 import type { SnapshotInfo } from "../http/mod.ts";
-import type { FileInfo } from "../volume/mod.ts";
+import type { FileInfo, TreeChange } from "../volume/mod.ts";
+import { VolcastError } from "../core/mod.ts";
 import { HttpTarget } from "./http_target.ts";
 import { LocalTarget } from "./local_target.ts";
 import { isUrl } from "./local_volume.ts";
@@ -19,6 +20,12 @@ export interface PointerInfo {
   /** Id of the snapshot. */
   readonly snapshot: string;
   readonly snapshotName: string;
+}
+
+/** A snapshot that became a shadow. */
+export interface ShadowInfo extends SnapshotInfo {
+  /** Blocks that nobody keeps any more. */
+  readonly releasedBlocks: number;
 }
 
 /** What is known of a file in a volume. Times are ns since 1970. */
@@ -32,6 +39,9 @@ export interface FileDescription extends FileInfo {
   /** Extended attributes in base64, where there are any. */
   readonly xattrs?: Readonly<Record<string, string>>;
 }
+
+/** Which image: by expression, or of several snapshots (`all`, or names with commas between). */
+export type ImageRequest = { readonly select: string } | { readonly snapshots: string };
 
 /** An image that is being read. */
 export interface ImageBytes {
@@ -69,11 +79,13 @@ export interface Target extends AsyncDisposable {
   entries(ref?: string, path?: string): AsyncIterable<TreeEntry>;
   /** What there is to say about the volume and who has it. */
   status(): Promise<Record<string, unknown>>;
-  /** All snapshots, oldest first. */
+  /** All snapshots and shadows, oldest first. */
   snapshots(): Promise<SnapshotInfo[]>;
   /** Takes a snapshot; pointers are moved to it in the same consistency point. */
   createSnapshot(name: string, options?: { pointers?: string[] }): Promise<SnapshotInfo>;
-  /** Deletes a snapshot. @throws {VolcastError} `held`. */
+  /** Makes a shadow of a snapshot. @throws {VolcastError} `held` while a pointer names it. */
+  shadowSnapshot(ref: string): Promise<ShadowInfo>;
+  /** Deletes a snapshot or a shadow. @throws {VolcastError} `held`. */
   deleteSnapshot(ref: string): Promise<void>;
   /** All pointers. */
   pointers(): Promise<PointerInfo[]>;
@@ -81,14 +93,22 @@ export interface Target extends AsyncDisposable {
   setPointer(name: string, ref: string): Promise<PointerInfo>;
   /** Counts what an expression selects. */
   plan(select: string): Promise<Plan>;
+  /** Counts what deleting snapshots together would free. */
+  planDelete(refs: readonly string[]): Promise<DeletePlan>;
   /** What is known of a file; a symbolic link at the end is not followed. */
   stat(path: string, ref?: string): Promise<FileDescription>;
   /** What is in a directory, in order of names; the file itself where it is none. */
   list(path: string, ref?: string): AsyncIterable<FileDescription>;
   /** The content of a file. */
   read(path: string, ref?: string): Promise<ReadableStream<Uint8Array>>;
+  /** The paths that differ between two snapshots. */
+  diff(from: string, to: string): AsyncIterable<TreeChange>;
+  /** Makes a replica the origin. @returns As {@linkcode status}. */
+  promote(): Promise<Record<string, unknown>>;
   /** An image as a stream. */
-  image(select: string): Promise<ImageBytes>;
+  image(wanted: ImageRequest): Promise<ImageBytes>;
+  /** An image whose bytes are asked for in parts. @param signal Ends waiting for a server. */
+  rangedImage(wanted: ImageRequest, signal: AbortSignal): Promise<RangedImage>;
   /** Gives the volume back. */
   close(): Promise<void>;
 }
@@ -97,8 +117,19 @@ export interface Target extends AsyncDisposable {
  * Opens a VOLUME argument.
  *
  * @param options.token Bearer token, for a server.
+ * @param options.localWrites Whether a replica in a file may be changed.
  * @throws {VolcastError} `not-found`, `busy` (naming who has it and its URL), `damaged`.
  */
-export function openTarget(volume: string, options: { token?: string } = {}): Target {
-  return isUrl(volume) ? new HttpTarget(volume, options) : new LocalTarget(volume);
+export function openTarget(
+  volume: string,
+  options: { token?: string; localWrites?: boolean } = {},
+): Target {
+  const { localWrites = false } = options;
+  if (!isUrl(volume)) return new LocalTarget(volume, { localWrites });
+  if (!localWrites) return new HttpTarget(volume, options);
+  throw new VolcastError(
+    "usage",
+    `Cannot use --local-writes with ${volume}: its server decides that`,
+    "Start the server with: volcast serve --local-writes",
+  );
 }

@@ -5,6 +5,7 @@
  */
 
 import { typeOfMode } from "../format/mod.ts";
+import type { TreeChange } from "../volume/mod.ts";
 
 /** A column of a table: what its head says, and to which side its values lean. */
 export interface Column {
@@ -41,6 +42,11 @@ export function fields(
 /** A number with its noun: `1 block`, `2 blocks`. */
 export function counted(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** A path that differs: `created  /a/b`. */
+export function changeLine({ kind, path }: TreeChange): string {
+  return `${kind.padEnd("snapshot".length)}  ${showName(path)}`;
 }
 
 // deno-lint-ignore no-control-regex

@@ -5,7 +5,9 @@
  */
 
 export * from "./assert.ts";
+export * from "./chunks.ts";
 export * from "./errors.ts";
 export * from "./expression.ts";
+export * from "./list.ts";
 export * from "./pace.ts";
 export * from "./plane.ts";

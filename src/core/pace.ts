@@ -12,11 +12,23 @@ const SLICE_MS = 10;
  * over. What it reads must be held by a lease or not be changed by anybody.
  */
 export async function paced(steps: Iterable<unknown>): Promise<void> {
-  let begin = performance.now();
-  for (const _ of steps) {
-    if (performance.now() - begin < SLICE_MS) continue;
+  const pace = new Pace();
+  for (const _ of steps) if (pace.isDue) await pace.turn();
+}
+
+/** The same for work that has awaits of its own. */
+export class Pace {
+  #begin = performance.now();
+
+  /** Whether a slice of time is over. */
+  get isDue(): boolean {
+    return performance.now() - this.#begin >= SLICE_MS;
+  }
+
+  /** Lets the event loop turn. */
+  async turn(): Promise<void> {
     // A timer, since the cheaper ways to wait come before the network's turn.
     await new Promise((resolve) => setTimeout(resolve, 0));
-    begin = performance.now();
+    this.#begin = performance.now();
   }
 }

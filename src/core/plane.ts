@@ -234,11 +234,35 @@ export function setBits(page: Uint32Array, first: number, count: number): void {
   }
 }
 
+/** First clear bit of `page` at or behind `from`, `limit` when there is none before it. */
+export function nextClearBit(page: Uint32Array, from: number, limit: number): number {
+  let word = from >>> 5;
+  let clear = ~page[word] & (0xffffffff << (from & 31));
+  while (clear === 0) {
+    if (++word * 32 >= limit) return limit;
+    clear = ~page[word];
+  }
+  return Math.min(limit, word * 32 + 31 - Math.clz32(clear & -clear));
+}
+
 /** Sum: blocks in any of `planes`. */
 export function sum(...planes: Plane[]): Plane {
-  return combine(planes, (out, page) => {
-    for (let i = 0; i < PAGE_WORDS; i++) out[i] |= page[i];
-  }, () => mergedPages(planes));
+  if (planes.length === 1) return planes[0];
+  return {
+    ...combine(planes, (out, page) => {
+      for (let i = 0; i < PAGE_WORDS; i++) out[i] |= page[i];
+    }, () => mergedPages(planes)),
+    differing(other: Plane): Iterable<number> | undefined {
+      // Where none of them differs from the other, their sum does not either.
+      const found = new Set<number>();
+      for (const plane of planes) {
+        const pages = plane.differing?.(other);
+        if (pages === undefined) return undefined;
+        for (const index of pages) found.add(index);
+      }
+      return [...found].sort((a, b) => a - b);
+    },
+  };
 }
 
 /** Difference: blocks in `top` and not in `base`. */
@@ -267,6 +291,20 @@ export function intersects(a: Plane, b: Plane): boolean {
   return false;
 }
 
+/** Whether every block of `part` is in `whole` too. Stops at the first that is not. */
+export function isWithin(part: Plane, whole: Plane): boolean {
+  return isEmpty(difference(part, whole));
+}
+
+/** Whether a plane has no block. Stops at the first. */
+export function isEmpty(plane: Plane): boolean {
+  for (const index of plane.pages()) {
+    const page = plane.page(index);
+    if (page !== ZERO_PAGE && page.some((word) => word !== 0)) return false;
+  }
+  return true;
+}
+
 /** Whether two planes have the same blocks. */
 export function equalPlanes(a: Plane, b: Plane): boolean {
   for (const index of mergedPages([a, b])) {
@@ -276,6 +314,39 @@ export function equalPlanes(a: Plane, b: Plane): boolean {
     for (let i = 0; i < PAGE_WORDS; i++) if (left[i] !== right[i]) return false;
   }
   return true;
+}
+
+/**
+ * What is in any of `planes` and in none of `others`, page by page and without empty pages. Where the
+ * make of the planes allows it, only pages are read in which `planes` differ from the first two of
+ * `others`: name those first that are most alike.
+ */
+export function* pagesOnlyIn(
+  planes: readonly Plane[],
+  others: readonly Plane[],
+): Generator<{ index: number; words: Uint32Array }> {
+  const candidates = new Set<number>();
+  for (const plane of planes) {
+    const [first, second] = others.slice(0, 2).map((other) => plane.differing?.(other));
+    const narrow = second === undefined ? undefined : new Set(second);
+    for (const index of first ?? narrow ?? plane.pages()) {
+      if (narrow?.has(index) ?? true) candidates.add(index);
+    }
+  }
+  for (const index of [...candidates].sort((a, b) => a - b)) {
+    const words = new Uint32Array(PAGE_WORDS);
+    for (const plane of planes) {
+      const page = plane.page(index);
+      for (let i = 0; i < PAGE_WORDS; i++) words[i] |= page[i];
+    }
+    for (const other of others) {
+      const page = other.page(index);
+      let rest = 0;
+      for (let i = 0; i < PAGE_WORDS; i++) rest |= words[i] &= ~page[i];
+      if (rest === 0) break;
+    }
+    if (words.some((word) => word !== 0)) yield { index, words };
+  }
 }
 
 /** The number of set bits below `vbn`. */

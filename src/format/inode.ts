@@ -33,6 +33,8 @@ export const INO = {
   pointers: 4,
   /** The sum of the planes of all regular snapshots. */
   summary: 5,
+  /** The planes of shadow snapshots, one slot behind the other; free while there is no shadow. */
+  shadows: 6,
   /** The first inode number for users' files. */
   firstUser: 16,
 } as const;

@@ -1,7 +1,8 @@
 /**
  * The image stream: one grammar for disk, wire and file.
  *
- *     stream := header index frames end
+ *     stream := header terms index frames end
+ *     terms  := term*
  *     index  := run* deallocatedRun* indexEnd
  *     frames := (frameHeader block+)*
  *
@@ -11,6 +12,9 @@
  *    and its place in the stream is known from the planes.
  * 2. No field depends on a clock, a host or a node (I5).
  * 3. A stream without a valid end is incomplete, whatever the transport said.
+ * 4. An image `top` or `top - base` has no terms; those of other expressions name the further tops that
+ *    it restores and the further bases it can stand on, or must. The header has their checksum, and
+ *    the digest at the end has the header.
  *
  * @module
  */
@@ -19,6 +23,7 @@ import { damaged, VolcastError } from "../core/mod.ts";
 import { BLOCK_SIZE, checksum, equalBytes, type Pointer } from "./block.ts";
 import { defineLayout } from "./layout.ts";
 import { decodeName, encodeName, MAX_NAME_BYTES } from "./names.ts";
+import { MAX_TERMS, TERM_LAYOUT } from "./stream_terms.ts";
 import { snapshotId } from "./tables.ts";
 import { bytesToHex, hexToBytes } from "./superblock.ts";
 
@@ -34,7 +39,7 @@ const END_MAGIC = new Uint8Array([0x89, 0x56, 0x43, 0x45, 0x0d, 0x0a, 0x1a, 0x0a
 export const STREAM_HEADER_LAYOUT = defineLayout("stream header", 1024, [
   ["magic", "bytes", 8, "89 'VCI' 0d 0a 1a 0a"],
   ["version", "u32", 4, "version of the grammar"],
-  ["flags", "u32", 4, "0"],
+  ["flags", "u32", 4, "bit 0: the base is a shadow, bit 1: a fragment"],
   ["volumeId", "bytes", 16, "the volume's"],
   ["blockSize", "u32", 4, "4096"],
   ["order", "u32", 4, "0: by VBN"],
@@ -57,7 +62,11 @@ export const STREAM_HEADER_LAYOUT = defineLayout("stream header", 1024, [
   ["deallocatedCount", "u64", 8, "deallocated runs in the index"],
   ["frameCount", "u64", 8, "frames"],
   ["byteCount", "u64", 8, "bytes of the whole stream"],
-  ["_reserved", "zero", 362, "reserved"],
+  ["termCount", "u32", 4, "terms"],
+  ["termsCrc", "u32", 4, "checksum of all terms, 0 without terms"],
+  ["stateCp", "u64", 8, "shadow base: CP of the root whose shadow was read, 0: regular base"],
+  ["stateCrc", "u32", 4, "shadow base: checksum of that root"],
+  ["_reserved", "zero", 342, "reserved"],
   ["crc", "u32", 4, "checksum of all bytes before it"],
 ]);
 
@@ -117,13 +126,26 @@ export interface StreamHeader {
   readonly frameCount: number;
   /** Bytes of the whole stream. */
   readonly byteCount: number;
+  /** The table of terms behind the header, absent where there is none. */
+  readonly terms?: { readonly count: number; readonly crc: number };
+  /** Blocks that restore no snapshot. */
+  readonly fragment?: true;
+  /**
+   * The base is a shadow, whose plane is not the same for ever: the root from which it was read. VBNs
+   * that come in may lie under live ones of the base.
+   */
+  readonly shadowState?: { readonly cp: number; readonly crc: number };
 }
+
+const FLAG_SHADOW = 1;
+const FLAG_FRAGMENT = 2;
 
 /** Bytes of a stream with these counts: what `Content-Length` says before anything is read. */
 export function streamLength(
-  counts: { blocks: number; runs: number; deallocated: number; frames: number },
+  counts: { blocks: number; runs: number; deallocated: number; frames: number; terms?: number },
 ): number {
-  return STREAM_HEADER_LAYOUT.size + (counts.runs + counts.deallocated) * RUN_LAYOUT.size +
+  return STREAM_HEADER_LAYOUT.size + (counts.terms ?? 0) * TERM_LAYOUT.size +
+    (counts.runs + counts.deallocated) * RUN_LAYOUT.size +
     INDEX_END_LAYOUT.size + counts.frames * FRAME_LAYOUT.size + counts.blocks * BLOCK_SIZE +
     END_LAYOUT.size;
 }
@@ -136,7 +158,8 @@ export function encodeStreamHeader(header: StreamHeader): Uint8Array {
   STREAM_HEADER_LAYOUT.write({
     magic: MAGIC,
     version: STREAM_FORMAT_VERSION,
-    flags: 0,
+    flags: (header.shadowState === undefined ? 0 : FLAG_SHADOW) |
+      (header.fragment === true ? FLAG_FRAGMENT : 0),
     volumeId: hexToBytes(header.volumeId),
     blockSize: BLOCK_SIZE,
     order: 0,
@@ -159,6 +182,10 @@ export function encodeStreamHeader(header: StreamHeader): Uint8Array {
     deallocatedCount: header.deallocatedCount,
     frameCount: header.frameCount,
     byteCount: header.byteCount,
+    termCount: header.terms?.count ?? 0,
+    termsCrc: header.terms?.crc ?? 0,
+    stateCp: header.shadowState?.cp ?? 0,
+    stateCrc: header.shadowState?.crc ?? 0,
     crc: 0,
   }, bytes);
   seal(bytes);
@@ -175,10 +202,12 @@ export function decodeStreamHeader(bytes: Uint8Array): StreamHeader {
   }
   checkSeal("the image's header", bytes);
   const record = STREAM_HEADER_LAYOUT.read(bytes);
-  if (record.version !== STREAM_FORMAT_VERSION || record.flags !== 0 || record.order !== 0) {
+  const { flags } = record;
+  const known = (flags & ~(FLAG_SHADOW | FLAG_FRAGMENT)) === 0;
+  if (record.version !== STREAM_FORMAT_VERSION || !known || record.order !== 0) {
     throw new VolcastError(
       "unsupported",
-      `Cannot read the image: format version ${record.version}, flags ${record.flags} and order ${record.order} ` +
+      `Cannot read the image: format version ${record.version}, flags ${flags} and order ${record.order} ` +
         `are not all known here (version ${STREAM_FORMAT_VERSION})`,
       "Use a newer volcast release",
     );
@@ -198,18 +227,40 @@ export function decodeStreamHeader(bytes: Uint8Array): StreamHeader {
     deallocatedCount: record.deallocatedCount,
     frameCount: record.frameCount,
     byteCount: record.byteCount,
+    ...(record.baseCp === 0 ? {} : {
+      base: {
+        name: decodeName(record.baseName.subarray(0, record.baseNameLength), "the image's header"),
+        cp: record.baseCp,
+        root: { vbn: record.baseVbn, crc: record.baseCrc },
+        time: record.baseTime,
+      },
+    }),
+    ...(record.termCount === 0 ? {} : { terms: { count: record.termCount, crc: record.termsCrc } }),
+    ...((flags & FLAG_FRAGMENT) === 0 ? {} : { fragment: true }),
+    ...((flags & FLAG_SHADOW) === 0
+      ? {}
+      : { shadowState: { cp: record.stateCp, crc: record.stateCrc } }),
   };
   checkCounts(header);
-  if (record.baseCp === 0) return header;
-  return {
-    ...header,
-    base: {
-      name: decodeName(record.baseName.subarray(0, record.baseNameLength), "the image's header"),
-      cp: record.baseCp,
-      root: { vbn: record.baseVbn, crc: record.baseCrc },
-      time: record.baseTime,
-    },
-  };
+  checkFlags(record, header);
+  return header;
+}
+
+/** What a header says of its base must be of one piece, or two readers would read two things. */
+function checkFlags(
+  record: { termsCrc: number; stateCp: number; stateCrc: number },
+  header: StreamHeader,
+): void {
+  const { terms, fragment, shadowState, base } = header;
+  const isWrong = (terms === undefined && record.termsCrc !== 0) ||
+    (shadowState === undefined
+      ? record.stateCp !== 0 || record.stateCrc !== 0
+      : shadowState.cp === 0 || base === undefined) ||
+    (fragment === true && base !== undefined);
+  if (!isWrong) return;
+  throw damaged(
+    "Cannot read the image: the flags, the terms and the base in its header do not fit each other",
+  );
 }
 
 function checkCounts(header: StreamHeader): void {
@@ -219,8 +270,10 @@ function checkCounts(header: StreamHeader): void {
     runs: header.runCount,
     deallocated: header.deallocatedCount,
     frames: header.frameCount,
+    terms: header.terms?.count ?? 0,
   });
   if (
+    (header.terms?.count ?? 0) > MAX_TERMS ||
     header.capacity > 2 ** 32 || header.dataStart >= header.capacity ||
     header.blockCount > header.capacity || header.runCount > header.blockCount ||
     header.frameCount > header.blockCount || header.deallocatedCount > header.capacity ||
@@ -228,8 +281,10 @@ function checkCounts(header: StreamHeader): void {
   ) {
     throw damaged(
       `Cannot read the image: its counts do not fit each other (${header.blockCount} blocks, ` +
-        `${header.runCount} runs, ${header.frameCount} frames, ${header.byteCount} bytes in a volume ` +
-        `of ${header.capacity} blocks)`,
+        `${header.runCount} runs, ${header.frameCount} frames, ${
+          header.terms?.count ?? 0
+        } terms, ` +
+        `${header.byteCount} bytes in a volume of ${header.capacity} blocks)`,
     );
   }
 }
@@ -328,12 +383,13 @@ export function idOf(snapshot: StreamSnapshot): string {
 }
 
 /** Puts the checksum of all bytes before it into the last four. */
-function seal(bytes: Uint8Array): void {
+export function seal(bytes: Uint8Array): void {
   const at = bytes.length - 4;
   new DataView(bytes.buffer, bytes.byteOffset).setUint32(at, checksum(bytes.subarray(0, at)), true);
 }
 
-function checkSeal(what: string, bytes: Uint8Array): void {
+/** Checks what {@linkcode seal} wrote. @throws {VolcastError} `damaged`, naming `what`. */
+export function checkSeal(what: string, bytes: Uint8Array): void {
   const at = bytes.length - 4;
   const stored = new DataView(bytes.buffer, bytes.byteOffset).getUint32(at, true);
   if (stored !== checksum(bytes.subarray(0, at))) {

@@ -7,7 +7,7 @@
 
 import { damaged, VolcastError } from "../core/mod.ts";
 import { BLOCK_SIZE, checksum, MAX_BLOCKS, type Pointer } from "./block.ts";
-import { defineLayout } from "./layout.ts";
+import { defineLayout, type RecordOf } from "./layout.ts";
 import { decodeName, encodeName, MAX_NAME_BYTES } from "./names.ts";
 
 /** Version of everything that lies in a volume. */
@@ -34,9 +34,20 @@ export const SUPERBLOCK_LAYOUT = defineLayout("superblock", BLOCK_SIZE, [
   ["appliedTime", "i64", 8, "replica: when the current snapshot was taken, ns since 1970"],
   ["appliedNameLength", "u16", 2, "replica: bytes of the name below"],
   ["appliedName", "bytes", MAX_NAME_BYTES, "replica: name of the current snapshot"],
-  ["_reserved2", "zero", 3747, "reserved"],
+  ["branchCp", "u64", 8, "replica with a branch: consistency point of the branch's root"],
+  ["branchVbn", "u32", 4, "replica with a branch: VBN of its root"],
+  ["branchCrc", "u32", 4, "replica with a branch: checksum of its root"],
+  ["remapVbn", "u32", 4, "replica with staged blocks: first block of their map"],
+  ["remapCrc", "u32", 4, "replica with staged blocks: checksum of that block"],
+  ["remapCount", "u32", 4, "replica with staged blocks: how many there are"],
+  ["_reserved2", "zero", 3719, "reserved"],
   ["crc", "u32", 4, "checksum of all bytes before it"],
 ]);
+
+/** Feature flag: a replica has local changes, a branch with a root of its own. */
+const FEATURE_BRANCH = 1;
+/** Feature flag: some blocks under the root's plane are staged and lie elsewhere. */
+const FEATURE_REMAP = 2;
 
 /** Whether a node writes its volume or only follows a parent. */
 export type Role = "origin" | "replica";
@@ -54,16 +65,29 @@ export interface Superblock {
   readonly root: Pointer;
   /** What the current root is called, at a replica. */
   readonly applied?: { readonly name: string; readonly time: bigint };
+  /** At a replica with local changes: the root of their last consistency point. */
+  readonly branch?: { readonly cp: number; readonly root: Pointer };
+  /** At a replica that has not put all staged blocks into their places yet: the map of them. */
+  readonly remap?: RemapHead;
+}
+
+/** Where the map of staged blocks begins. */
+export interface RemapHead {
+  readonly head: Pointer;
+  /** Blocks that are staged, at least one. */
+  readonly count: number;
 }
 
 /** Encodes a superblock into a block of its own. */
 export function encodeSuperblock(superblock: Superblock): Uint8Array {
   const block = new Uint8Array(BLOCK_SIZE);
   const name = encodeName(superblock.applied?.name ?? "");
+  const { branch, remap } = superblock;
   SUPERBLOCK_LAYOUT.write({
     magic: MAGIC,
     version: VOLUME_FORMAT_VERSION,
-    features: 0,
+    features: (branch === undefined ? 0 : FEATURE_BRANCH) |
+      (remap === undefined ? 0 : FEATURE_REMAP),
     volumeId: hexToBytes(superblock.volumeId),
     blockSize: BLOCK_SIZE,
     role: superblock.role === "origin" ? 0 : 1,
@@ -76,6 +100,12 @@ export function encodeSuperblock(superblock: Superblock): Uint8Array {
     appliedTime: superblock.applied?.time ?? 0n,
     appliedNameLength: name.length,
     appliedName: name,
+    branchCp: branch?.cp ?? 0,
+    branchVbn: branch?.root.vbn ?? 0,
+    branchCrc: branch?.root.crc ?? 0,
+    remapVbn: remap?.head.vbn ?? 0,
+    remapCrc: remap?.head.crc ?? 0,
+    remapCount: remap?.count ?? 0,
     crc: 0,
   }, block);
   const at = SUPERBLOCK_LAYOUT.offsetOf("crc");
@@ -106,10 +136,11 @@ export function decodeSuperblock(block: Uint8Array): Superblock | undefined {
     );
   }
   const record = SUPERBLOCK_LAYOUT.read(block);
-  if (record.features !== 0) {
+  const unknown = record.features & ~(FEATURE_BRANCH | FEATURE_REMAP);
+  if (unknown !== 0) {
     throw new VolcastError(
       "unsupported",
-      `Cannot open the volume: it uses features 0x${record.features.toString(16)} unknown here`,
+      `Cannot open the volume: it uses features 0x${(unknown >>> 0).toString(16)} unknown here`,
       "Use a newer volcast release",
     );
   }
@@ -125,6 +156,8 @@ export function decodeSuperblock(block: Uint8Array): Superblock | undefined {
         `root at ${record.rootVbn} and role ${record.role} do not fit each other`,
     );
   }
+  const branch = checkedBranch(record);
+  const remap = checkedRemap(record);
   const base = {
     volumeId: bytesToHex(record.volumeId),
     role: record.role === 0 ? "origin" : "replica",
@@ -133,10 +166,49 @@ export function decodeSuperblock(block: Uint8Array): Superblock | undefined {
     sequence: record.sequence,
     cp: record.cp,
     root: { vbn: record.rootVbn, crc: record.rootCrc },
+    ...(branch === undefined ? {} : { branch }),
+    ...(remap === undefined ? {} : { remap }),
   } as const;
   if (record.appliedNameLength === 0) return base;
   const name = decodeName(record.appliedName.subarray(0, record.appliedNameLength), "superblock");
   return { ...base, applied: { name, time: record.appliedTime } };
+}
+
+/** The branch of a superblock: there with its flag only, and then with a root in the data of a replica. */
+function checkedBranch(
+  record: RecordOf<typeof SUPERBLOCK_LAYOUT.fields>,
+): Superblock["branch"] {
+  const { branchCp: cp, branchVbn: vbn, branchCrc: crc } = record;
+  const isThere = (record.features & FEATURE_BRANCH) !== 0;
+  const fits = isThere
+    ? record.role === 1 && cp > record.cp && vbn >= record.dataStart && vbn < record.capacity
+    : cp === 0 && vbn === 0 && crc === 0;
+  if (!fits) {
+    throw damaged(
+      `Cannot read the superblock: a branch of CP ${cp} at VBN ${vbn} does not fit role ${record.role}, ` +
+        `features ${record.features} and CP ${record.cp}`,
+    );
+  }
+  return isThere ? { cp, root: { vbn, crc } } : undefined;
+}
+
+/** The map of staged blocks: there with its flag only, and then in the data of a replica. */
+function checkedRemap(
+  record: RecordOf<typeof SUPERBLOCK_LAYOUT.fields>,
+): RemapHead | undefined {
+  const { remapVbn: vbn, remapCrc: crc, remapCount: count } = record;
+  const isThere = (record.features & FEATURE_REMAP) !== 0;
+  const fits = isThere
+    ? record.role === 1 && count > 0 && count < record.capacity && vbn >= record.dataStart &&
+      vbn < record.capacity
+    : vbn === 0 && crc === 0 && count === 0;
+  if (!fits) {
+    throw damaged(
+      `Cannot read the superblock: a map of ${count} staged blocks at VBN ${vbn} does not fit role ` +
+        `${record.role}, features ${record.features} and capacity ${record.capacity}`,
+    );
+  }
+  return isThere ? { head: { vbn, crc }, count } : undefined;
 }
 
 /** Bytes as lower-case hexadecimal digits. */

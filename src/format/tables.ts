@@ -16,8 +16,8 @@ export const SNAPSHOT_LAYOUT = defineLayout("snapshot record", 512, [
   ["rootCrc", "u32", 4, "checksum of the root"],
   ["time", "i64", 8, "when it was taken, ns since 1970"],
   ["blockCount", "u64", 8, "blocks of its plane"],
-  ["kind", "u8", 1, "0 regular"],
-  ["_reserved1", "zero", 1, "reserved"],
+  ["kind", "u8", 1, "0 regular, 1 shadow"],
+  ["slot", "u8", 1, "of a shadow: its slot in the file of shadow planes; else 0"],
   ["nameLength", "u16", 2, "bytes of the name"],
   ["name", "bytes", MAX_NAME_BYTES, "UTF-8"],
   ["_reserved2", "zero", 221, "reserved"],
@@ -32,13 +32,24 @@ export const POINTER_LAYOUT = defineLayout("pointer record", 512, [
   ["_reserved", "zero", 243, "reserved"],
 ]);
 
-/** A snapshot: a past root that is kept readable. */
+/**
+ * Planes that the file of shadow planes has room for. With the two planes of marks that a mirror keeps
+ * in memory they are at most one byte a block.
+ */
+export const SHADOW_SLOTS = 6;
+
+/** A snapshot: a past root that is kept readable, or (with a `slot`) only the plane of one. */
 export interface SnapshotRecord {
   readonly name: string;
   readonly cp: number;
   readonly root: Pointer;
   readonly time: bigint;
   readonly blockCount: number;
+  /**
+   * Of a shadow: where its plane lies in the file of shadow planes. Shadows may share a slot. Absent:
+   * a regular snapshot.
+   */
+  readonly slot?: number;
 }
 
 /** A named pointer to a snapshot. */
@@ -71,7 +82,8 @@ export function encodeSnapshots(snapshots: readonly SnapshotRecord[]): Uint8Arra
         rootCrc: snapshot.root.crc,
         time: snapshot.time,
         blockCount: snapshot.blockCount,
-        kind: 0,
+        kind: snapshot.slot === undefined ? 0 : 1,
+        slot: snapshot.slot ?? 0,
         nameLength: name.length,
         name,
       },
@@ -86,9 +98,11 @@ export function encodeSnapshots(snapshots: readonly SnapshotRecord[]): Uint8Arra
 export function decodeSnapshots(bytes: Uint8Array): SnapshotRecord[] {
   return records(bytes, SNAPSHOT_LAYOUT.size, "the snapshot table").map((at) => {
     const record = SNAPSHOT_LAYOUT.read(bytes, at);
-    if (record.kind !== 0 || record.nameLength > MAX_NAME_BYTES) {
+    const slots = record.kind === 1 ? SHADOW_SLOTS : 1;
+    if (record.kind > 1 || record.slot >= slots || record.nameLength > MAX_NAME_BYTES) {
       throw damaged(
-        `Cannot read the snapshot table: record at ${at} has kind ${record.kind} and a name of ${record.nameLength} bytes`,
+        `Cannot read the snapshot table: record at ${at} has kind ${record.kind}, slot ${record.slot} ` +
+          `and a name of ${record.nameLength} bytes`,
       );
     }
     return {
@@ -97,6 +111,7 @@ export function decodeSnapshots(bytes: Uint8Array): SnapshotRecord[] {
       root: { vbn: record.rootVbn, crc: record.rootCrc },
       time: record.time,
       blockCount: record.blockCount,
+      ...(record.kind === 1 ? { slot: record.slot } : {}),
     };
   });
 }

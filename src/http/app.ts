@@ -16,6 +16,8 @@ import { imagesRoutes, selectRoutes } from "./routes/images.ts";
 import { replicateRoutes } from "./routes/replicate.ts";
 import { siteRoutes } from "./routes/sites.ts";
 import { snapshotRoutes } from "./routes/snapshots.ts";
+import { standbyRoutes } from "./routes/standby.ts";
+import { takeoverRoutes } from "./routes/takeover.ts";
 import { setStateHeaders } from "./state_headers.ts";
 
 /** The application that answers for a node. `log` gets what strangers are not told. */
@@ -35,7 +37,7 @@ export function createApp(
       new VolcastError(
         "not-found",
         `Cannot find ${c.req.path.slice(0, 200)}: there is no such route`,
-        "Routes: /replicate /images /image /plan /snapshots /pointers /sites /files /archive /events /status",
+        "Routes: /replicate /images /image /plan /snapshots /pointers /sites /files /archive /diff /promote /events /status",
       ),
     )
   );
@@ -49,13 +51,23 @@ export function createApp(
       options.access.requireAdmin(headers);
     }
     await next();
+    if (c.res.ok && method !== "GET" && method !== "HEAD") node.changed();
     setStateHeaders(c.res.headers, node);
   });
   app.route("/replicate", replicateRoutes);
   app.route("/images", imagesRoutes);
   app.route("/sites", siteRoutes);
   app.route("/files", fileRoutes);
-  for (const routes of [selectRoutes, snapshotRoutes, archiveRoutes, healthRoutes]) {
+  for (
+    const routes of [
+      selectRoutes,
+      snapshotRoutes,
+      archiveRoutes,
+      takeoverRoutes,
+      healthRoutes,
+      standbyRoutes,
+    ]
+  ) {
     app.route("/", routes);
   }
   app.get("/", (c) => c.redirect("/files/"));

@@ -22,8 +22,11 @@ export interface ImageResponseOptions {
 
 /** Path of the canonical URL of an image. */
 export function canonicalPath(image: Image): string {
-  const { volumeId, base, top } = image.name;
-  return `/images/${volumeId}/${base ?? "full"}/${top}`;
+  const { query, name: { volumeId, base, top } } = image;
+  const path = `/images/${volumeId}`;
+  if (query?.name === "select") return `${path}?${new URLSearchParams({ select: query.value })}`;
+  const ends = `${path}/${base ?? "full"}/${top}`;
+  return query === undefined ? ends : `${ends}?snapshots=${query.value}`;
 }
 
 /** The answer to GET or HEAD. */
@@ -76,15 +79,16 @@ function imageHeaders(image: Image, options: ImageResponseOptions): Headers {
     "content-disposition": `attachment; filename="${image.name.top}.img"`,
     [HEADERS.volume]: header.volumeId,
     [HEADERS.capacity]: String(header.capacity),
-    [HEADERS.image]: full ? "full" : "increment",
+    [HEADERS.image]: header.fragment === true ? "fragment" : full ? "full" : "increment",
     [HEADERS.top]: image.name.top,
     [HEADERS.topName]: encodeURIComponent(image.top.name),
     [HEADERS.blocks]: String(header.blockCount),
   });
   if (image.base !== undefined) {
-    headers.set(HEADERS.base, image.base.id);
+    headers.set(HEADERS.base, image.name.base!);
     headers.set(HEADERS.baseName, encodeURIComponent(image.base.name));
   }
+  if (image.query?.name === "snapshots") headers.set(HEADERS.snapshots, image.query.value);
   if (options.fullBecause !== undefined) {
     headers.set(HEADERS.image, `full; because=${options.fullBecause}`);
   }

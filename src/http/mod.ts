@@ -6,9 +6,17 @@
 
 export * from "./access.ts";
 export * from "./app.ts";
+export * from "./client.ts";
 export * from "./env.ts";
 export * from "./peer.ts";
 export * from "./problem.ts";
 export * from "./server.ts";
-export { imageOfExpression } from "./routes/images.ts";
-export { type SnapshotInfo, snapshotJson, type VolumeStatus, volumeStatus } from "./describe.ts";
+export * from "./standby.ts";
+export { imageOfExpression, imageWithHistory } from "./image_cache.ts";
+export {
+  type SnapshotInfo,
+  snapshotJson,
+  snapshotsJson,
+  type VolumeStatus,
+  volumeStatus,
+} from "./describe.ts";

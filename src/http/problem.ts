@@ -35,10 +35,9 @@ export function problemResponse(error: unknown, headers: HeadersInit = {}): Resp
   // HEAD has no body: what is wrong is said here too.
   result.set("volcast-problem", kind);
   if (known) {
-    result.set(
-      "volcast-problem-title",
-      encodeURIComponent(messageOf(error).slice(0, 600).toWellFormed()),
-    );
+    const encoded = (text: string) => encodeURIComponent(text.slice(0, 600).toWellFormed());
+    result.set("volcast-problem-title", encoded(messageOf(error)));
+    if (error.hint !== "") result.set("volcast-problem-hint", encoded(error.hint));
   }
   if (status === 503) result.set("retry-after", "2");
   const body = {

@@ -7,6 +7,7 @@
 
 import type { Node } from "../replication/mod.ts";
 import { MASTER } from "../volume/mod.ts";
+import { historyHeader } from "./history_header.ts";
 
 /** Names of the headers. */
 export const HEADERS = {
@@ -16,6 +17,7 @@ export const HEADERS = {
   upstream: "volcast-upstream",
   upstreamAge: "volcast-upstream-age",
   chain: "volcast-chain",
+  epoch: "volcast-epoch",
   volume: "volcast-volume",
   capacity: "volcast-capacity",
   image: "volcast-image",
@@ -24,12 +26,15 @@ export const HEADERS = {
   base: "volcast-base",
   baseName: "volcast-base-name",
   blocks: "volcast-blocks",
+  snapshots: "volcast-snapshots",
+  imageEpoch: "volcast-image-epoch",
 } as const;
 
 /** Sets the headers on an answer. */
 export function setStateHeaders(headers: Headers, node: Node): void {
   headers.set(HEADERS.chain, [node.name, ...node.chain].map(encodeURIComponent).join(","));
   const volume = node.volumeIfAny;
+  if (volume?.hasRoot) headers.set(HEADERS.epoch, historyHeader(volume.history));
   const master = volume?.find(MASTER);
   if (master !== undefined) {
     headers.set(HEADERS.snapshot, master.id);

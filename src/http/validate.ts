@@ -25,7 +25,13 @@ export const SITE = z.string().min(1).max(255).regex(LABEL_PATTERN, "it is not t
   .refine((name) => name !== "__proto__", "this name cannot be used");
 
 /** An expression of snapshots. */
-export const SELECT = z.string().min(1).max(4096);
+export const SELECT = z.string().min(1).max(32_768);
+
+/** `all`, or names of snapshots with commas between. */
+export const SNAPSHOTS = z.string().min(1).max(65_536).regex(
+  /^[^,\s]+(,[^,\s]+)*$/,
+  "it is neither 'all' nor names with commas between",
+);
 
 /** `1`, `true` or nothing for yes. */
 export const FLAG = z.enum(["", "1", "true", "0", "false"]).transform((text) =>

@@ -8,8 +8,10 @@
  *    that is durable) before the first write.
  * 2. I6: before the flip every frame, the counts and the end record have been checked; the set of VBNs
  *    received is A's plane without B's, as computed from the planes held here now; and every pointer
- *    below A's root into a received block has that block's checksum.
- * 3. What has arrived is recorded only after it is durable, so going on never skips a lost block.
+ *    below A's root into a received block has that block's checksum. Where an image has several tops,
+ *    that holds for each, A being their sum.
+ * 3. Blocks of an image that its bases here have already are compared, never written.
+ * 4. What has arrived is recorded only after it is durable, so going on never skips a lost block.
  *
  * A crash leaves: before the first write the old state; while blocks come in the old root, and a record
  * of how far it got; after the flip the new root.
@@ -18,7 +20,17 @@
  */
 
 import { createHash } from "node:crypto";
-import { damaged, intersects, paced, type Plane, type Run, VolcastError } from "../core/mod.ts";
+import {
+  damaged,
+  difference,
+  hasBit,
+  intersects,
+  paced,
+  type Plane,
+  type Run,
+  sum,
+  VolcastError,
+} from "../core/mod.ts";
 import {
   BLOCK_SIZE,
   checkEnd,
@@ -26,18 +38,28 @@ import {
   encodeIndexEnd,
   encodeStreamHeader,
   END_LAYOUT,
+  equalBytes,
   FRAME_BLOCKS,
   FRAME_LAYOUT,
   idOf,
   sealFrame,
   type StreamHeader,
 } from "../format/mod.ts";
-import type { Leased, Volume } from "../volume/mod.ts";
+import {
+  type BlockIo,
+  discardUnused,
+  type Flushed,
+  type Leased,
+  planStaging,
+  type Snapshot,
+  type StagedView,
+  type Volume,
+} from "../volume/mod.ts";
 import { ByteReader, CutError } from "./byte_reader.ts";
-import { framesOffset } from "./image.ts";
-import { countPages, FrameCursor } from "./plan.ts";
+import { countPages, FrameCursor } from "./frames.ts";
+import { framesOffset, identityOf } from "./image.ts";
 import { readIndex, type StreamIndex } from "./stream_index.ts";
-import { checkFits, verifyReceived } from "./verify.ts";
+import { basesHere, checkFits, planeOfAll, topsOf, verifyReceived } from "./verify.ts";
 
 /** Where an image's bytes come from: a file, or one parent after another. */
 export interface ImageSource {
@@ -57,6 +79,8 @@ export interface ApplyOptions {
   readonly recordBytes?: number;
   /** Ends the transfer between two frames; what has arrived is recorded. */
   readonly signal?: AbortSignal;
+  /** Called when local changes went: that is so even if the image does not come in whole. */
+  readonly flushed?: (flushed: Flushed) => void;
 }
 
 /** What was done. */
@@ -66,6 +90,8 @@ export interface Applied {
   readonly name: string;
   /** Id of the base, absent after a full image. */
   readonly base?: string;
+  /** Names of the older snapshots that came along, oldest first; absent without any. */
+  readonly along?: readonly string[];
   readonly blocks: number;
   /** Bytes taken from the source. */
   readonly bytes: number;
@@ -73,14 +99,16 @@ export interface Applied {
   readonly byteCount: number;
   /** Snapshots that went because their blocks were used again. */
   readonly dropped: readonly string[];
+  /** Local changes that went, absent when there were none. */
+  readonly flushed?: Flushed;
 }
 
 /**
  * Receives an image into a replica and makes it current. A volume without a root takes a full image,
- * one with a root an increment whose base is its current snapshot.
+ * one with a root an increment of which its current snapshot is a base.
  *
- * @throws {VolcastError} `diverged` (other volume, other base), `damaged`, `nothing` (it is current
- *   already), `io`, `full`. The volume then is as it was.
+ * @throws {VolcastError} `diverged` (other volume, other base), `unsupported` (a fragment), `damaged`,
+ *   `nothing` (it is current already), `io`, `full`. The volume then is as it was.
  */
 export async function applyImage(
   volume: Volume,
@@ -97,7 +125,12 @@ class Transfer {
   readonly #options: ApplyOptions;
   #reader: ByteReader | undefined;
   #index: StreamIndex | undefined;
-  #dropped: string[] = [];
+  /** Blocks of its bases here, where the image has some of them too. */
+  #shared: Plane | undefined;
+  #dropped: readonly Snapshot[] = [];
+  #flushed: Flushed | undefined;
+  /** Where blocks go that would come to lie on live ones. */
+  #staged: StagedView | undefined;
   #bytes = 0;
   /** Frames that have arrived. */
   #done = 0;
@@ -111,25 +144,37 @@ class Transfer {
   async run(): Promise<Applied> {
     try {
       this.#index = await this.#again(() => this.#readIndex());
-      const { header } = this.#index;
-      await this.#makeRoom(this.#index.plane);
+      const { header, terms, plane } = this.#index;
+      const bases = basesHere(this.#volume, this.#index);
+      const known = planeOfAll(this.#volume, bases);
+      const overlaps = known !== undefined && intersects(plane, known);
+      if (overlaps && header.shadowState === undefined) this.#shared = known;
+      const received = this.#shared === undefined ? plane : difference(plane, this.#shared);
+      await this.#makeRoom(received, new Set(bases.map(({ id }) => id)));
+      if (overlaps && header.shadowState !== undefined) await this.#stage(plane, known);
       await this.#receiveFrames(this.#index);
       await this.#volume.syncReceived();
-      await verifyReceived(this.#volume, header, this.#index.plane);
-      await this.#finish(header);
+      await verifyReceived(this.#volume, { header, terms, received, known, io: this.#io });
+      const along = topsOf(this.#index).slice(0, -1);
+      await this.#finish(header, along.map(idOf));
       return {
         top: idOf(header.top),
         name: header.top.name,
         ...(header.base === undefined ? {} : { base: idOf(header.base) }),
+        ...(along.length === 0 ? {} : { along: along.map(({ name }) => name) }),
         blocks: header.blockCount,
         bytes: this.#bytes,
         byteCount: header.byteCount,
-        dropped: this.#dropped,
+        // What came along again is not gone.
+        dropped: this.#dropped.filter((snapshot) => !along.some((top) => idOf(top) === snapshot.id))
+          .map(({ name }) => name),
+        ...(this.#flushed === undefined ? {} : { flushed: this.#flushed }),
       };
     } catch (error) {
       await this.#keepProgress(error);
       throw error;
     } finally {
+      this.#volume.endReceiving();
       await this.#reader?.cancel();
     }
   }
@@ -161,36 +206,57 @@ class Transfer {
   async #readIndex(): Promise<StreamIndex> {
     const index = await readIndex(
       await this.#open(0),
-      (header) => checkFits(this.#volume, header),
+      (front) => checkFits(this.#volume, front),
     );
     this.#bytes += framesOffset(index.header);
     return index;
   }
 
-  /** Drops the snapshots whose blocks come in, once nobody reads them. */
-  async #makeRoom(plane: Plane): Promise<void> {
+  /**
+   * Drops local changes, and the snapshots whose blocks come in, once nobody reads them; `kept` are not
+   * among those.
+   */
+  async #makeRoom(plane: Plane, kept: ReadonlySet<string>): Promise<void> {
     const volume = this.#volume;
     if (!volume.hasRoot) return;
-    if (intersects(plane, volume.plane(volume.current))) {
-      throw new VolcastError(
-        "diverged",
-        "Cannot apply the image: it would write over blocks of the current snapshot",
-        "Take a full image instead",
-      );
-    }
+    this.#flushed = await volume.beginReceiving();
+    if (this.#flushed !== undefined) this.#options.flushed?.(this.#flushed);
     const isInTheWay = (snapshot: Leased) =>
-      snapshot.id !== volume.current.id && intersects(plane, volume.plane(snapshot));
+      !kept.has(snapshot.id) && intersects(plane, volume.plane(snapshot));
     const gone = volume.snapshots().filter(isInTheWay);
     const ids = new Set(gone.map((snapshot) => snapshot.id));
     if (gone.length > 0) {
       await volume.updateLocal((state) => {
         state.held = state.held.filter((id) => !ids.has(id));
       });
-      this.#dropped = gone.map((snapshot) => snapshot.name);
+      this.#dropped = gone;
     }
     // Somebody may still read a snapshot that no list has any more.
     for (const leased of volume.leases.leased()) if (isInTheWay(leased)) ids.add(leased.id);
     if (ids.size > 0) await volume.leases.clear(ids, this.#options.drainMs ?? 10_000);
+  }
+
+  /**
+   * Chooses places for the blocks that would come to lie on live ones of the base.
+   * @throws {VolcastError} `full` when there are too few.
+   */
+  async #stage(received: Plane, live: Plane): Promise<void> {
+    const volume = this.#volume;
+    // What no list has any more may lie there too.
+    await volume.endUnlisted(this.#options.drainMs);
+    const kept = volume.snapshots().map((snapshot) => volume.plane(snapshot));
+    const staging = planStaging({
+      received,
+      live,
+      taken: sum(received, live, ...kept),
+      data: volume.zone.data,
+    });
+    if (staging !== undefined) this.#staged = volume.stagedView(staging);
+  }
+
+  /** Where blocks are written to and read back from. */
+  get #io(): BlockIo {
+    return this.#staged?.io ?? this.#volume.io;
   }
 
   async #receiveFrames({ header, plane, indexCrc }: StreamIndex): Promise<void> {
@@ -203,7 +269,7 @@ class Transfer {
     const crcs = new Uint32Array(frameCount);
     const frames = new FrameCursor(plane);
     const buffer = new Uint8Array(FRAME_LAYOUT.size + FRAME_BLOCKS * BLOCK_SIZE);
-    let offset = framesOffset(header) + await this.#readBack(header, frames, crcs, buffer);
+    let offset = framesOffset(header) + await this.#readBack(frames, crcs, buffer);
     if (this.#done > 0) {
       await this.#reader?.cancel();
       this.#reader = undefined;
@@ -217,7 +283,7 @@ class Transfer {
         const frame = buffer.subarray(0, FRAME_LAYOUT.size + run.count * BLOCK_SIZE);
         await reader.fill(frame);
         crcs[this.#done] = checkFrame(frame, run.start, run.count);
-        this.#volume.writeReceived(run.start, frame.subarray(FRAME_LAYOUT.size));
+        this.#put(run.start, frame.subarray(FRAME_LAYOUT.size));
         offset += frame.length;
         this.#bytes += frame.length;
         this.#done++;
@@ -236,25 +302,43 @@ class Transfer {
     this.#options.progress?.(header.byteCount, header.byteCount);
   }
 
+  /** Writes blocks to their places; those that are there already must be the same (invariant 3). */
+  #put(start: number, blocks: Uint8Array): void {
+    if (this.#shared === undefined) {
+      return this.#volume.writeReceived(start, blocks, this.#io);
+    }
+    const present = new Uint8Array(BLOCK_SIZE);
+    for (let at = 0; at < blocks.length; at += BLOCK_SIZE) {
+      const vbn = start + at / BLOCK_SIZE;
+      const block = blocks.subarray(at, at + BLOCK_SIZE);
+      if (!hasBit(this.#shared, vbn)) {
+        this.#volume.writeReceived(vbn, block);
+        continue;
+      }
+      this.#volume.io.store.read(vbn, present);
+      if (equalBytes(block, present)) continue;
+      throw damaged(
+        `Cannot apply the image: it has another block at VBN ${vbn} than the snapshot here`,
+        "Run: volcast fsck. If the volume is clean, the image is of another history",
+      );
+    }
+  }
+
   /**
    * What an interrupted transfer of this very image left: read back, so that it is known to be there.
    * @returns Bytes of the frames that need not come again.
    */
   async #readBack(
-    header: StreamHeader,
     frames: FrameCursor,
     crcs: Uint32Array,
     buffer: Uint8Array,
   ): Promise<number> {
     const { transfer } = this.#volume.local;
-    const base = header.base === undefined ? undefined : idOf(header.base);
-    if (transfer === undefined || transfer.top !== idOf(header.top) || transfer.base !== base) {
-      return 0;
-    }
+    if (transfer === undefined || transfer.image !== this.#identity()) return 0;
     let byteCount = 0;
     const readOne = ({ start, count }: Run) => {
       const frame = buffer.subarray(0, FRAME_LAYOUT.size + count * BLOCK_SIZE);
-      this.#volume.io.store.read(start, frame.subarray(FRAME_LAYOUT.size));
+      this.#io.store.read(start, frame.subarray(FRAME_LAYOUT.size));
       crcs[this.#done++] = sealFrame(frame, start, count);
       byteCount += frame.length;
       frames.advance();
@@ -295,20 +379,36 @@ class Transfer {
       state.transfer = {
         top: idOf(header.top),
         ...(header.base === undefined ? {} : { base: idOf(header.base) }),
+        image: this.#identity(),
         frames,
       };
     });
   }
 
-  async #finish(header: StreamHeader): Promise<void> {
+  #identity(): string {
+    const { header, indexCrc } = this.#index!;
+    const identity = identityOf(header, indexCrc);
+    if (this.#staged === undefined) return identity;
+    // Staged blocks are found again where they were put, or not at all.
+    const { to } = this.#staged.staging.remap;
+    return createHash("sha256").update(identity)
+      .update(new Uint8Array(to.buffer, to.byteOffset, to.byteLength))
+      .digest("hex").slice(0, identity.length);
+  }
+
+  async #finish(header: StreamHeader, along: readonly string[]): Promise<void> {
     const volume = this.#volume;
     // Before the flip: the base is complete and will be a snapshot of the new root, if that lists it.
+    // So are the tops that came along.
     await volume.updateLocal((state) => {
       const listed = volume.hasRoot ? volume.snapshots().map((snapshot) => snapshot.id) : [];
-      state.held = listed;
+      state.held = [...new Set([...listed, ...along])];
       delete state.transfer;
     });
-    await volume.flip(header.top);
+    await volume.flip(header.top, this.#staged);
+    // The new root is current, read from where its blocks are staged; now they go to their places.
+    await volume.settle(this.#options.drainMs);
+    discardUnused(volume);
   }
 }
 

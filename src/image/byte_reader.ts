@@ -50,6 +50,14 @@ export class ByteReader {
     return false;
   }
 
+  /** What is at hand, at least a byte; `undefined` where nothing follows. */
+  async some(): Promise<Uint8Array | undefined> {
+    if (await this.atEnd()) return undefined;
+    const chunk = this.#chunk;
+    this.#chunk = new Uint8Array(0);
+    return chunk;
+  }
+
   /** Gives the stream up. */
   async cancel(): Promise<void> {
     try {

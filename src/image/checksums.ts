@@ -3,13 +3,13 @@
  * else that is read (I1), so that a block that rotted on this disk is not passed on.
  *
  * A table covers a window of VBNs, so that memory stays bounded whatever the image's size; for each
- * window the metadata of the top that lies in the image is walked once. A few tables are kept, since many
+ * window the metadata of the tops that lies in the image is walked once. A few tables are kept, since many
  * sites ask for one image at a time.
  *
  * @module
  */
 
-import { assert, damaged, PAGE_BITS, type Plane } from "../core/mod.ts";
+import { assert, BitPlane, damaged, PAGE_BITS, pageCountOf, type Plane } from "../core/mod.ts";
 import { BLOCK_SIZE, checksum, FRAME_BLOCKS, type Pointer } from "../format/mod.ts";
 import { type BlockIo, walkSteps } from "../volume/mod.ts";
 
@@ -19,21 +19,30 @@ const MAX_TABLES = 4;
 
 const tables = new Map<string, Uint32Array>();
 
-/** See the module. For one stream; `name` is equal for streams of the same image. */
+/** Where the pointers to an image's blocks are. */
+export interface ImagePointers {
+  /** Equal for streams of the same image. */
+  readonly name: string;
+  /** Roots from which every block of the image is reached. */
+  readonly roots: readonly Pointer[];
+  /** Blocks below which there is none of the image. */
+  readonly excluded?: Plane;
+}
+
+/** See the module. For one stream. */
 export class Checksums {
   readonly #io: BlockIo;
-  readonly #image: { name: string; root: Pointer; plane: Plane };
+  readonly #image: ImagePointers;
   readonly #windowBlocks: number;
   #window = -1;
   #table: Uint32Array = new Uint32Array(0);
 
   /**
-   * @param image.root Root of the image's top.
    * @param windowBlocks VBNs of a window, a multiple of 256: no frame lies in two.
    */
   constructor(
     io: BlockIo,
-    image: { name: string; root: Pointer; plane: Plane },
+    image: ImagePointers,
     windowBlocks: number = WINDOW_BLOCKS,
   ) {
     assert(windowBlocks % FRAME_BLOCKS === 0, `a window of ${windowBlocks} blocks`);
@@ -46,27 +55,39 @@ export class Checksums {
   *prepare(vbn: number): Generator<undefined> {
     const window = Math.floor(vbn / this.#windowBlocks);
     if (window === this.#window) return;
-    const { name, root, plane } = this.#image;
-    const key = `${name} ${window} ${this.#windowBlocks}`;
+    const key = `${this.#image.name} ${window} ${this.#windowBlocks}`;
     let table = tables.get(key);
     if (table === undefined) {
       const first = window * this.#windowBlocks;
       const filled = new Uint32Array(Math.min(this.#windowBlocks, this.#io.store.capacity - first));
-      const isIn = membership(plane);
-      let steps = 0;
-      const walk = walkSteps(this.#io, root, (pointer) => {
-        if (!isIn(pointer.vbn)) return false;
-        const at = pointer.vbn - first;
-        if (at >= 0 && at < filled.length) filled[at] = pointer.crc;
-        return true;
-      });
-      for (const _ of walk) if (++steps % 16_384 === 0) yield undefined;
+      yield* this.#fill(filled, first);
       table = filled;
       if (tables.size >= MAX_TABLES) tables.delete(tables.keys().next().value!);
       tables.set(key, table);
     }
     this.#window = window;
     this.#table = table;
+  }
+
+  /** Walks the image's metadata and notes the checksums of the blocks from VBN `first` on. */
+  *#fill(table: Uint32Array, first: number): Generator<undefined> {
+    const { roots, excluded } = this.#image;
+    const isExcluded = excluded === undefined ? () => false : membership(excluded);
+    // Of one root no block is reached twice; several share most of what they reach.
+    const seen = roots.length === 1
+      ? undefined
+      : new BitPlane(pageCountOf(this.#io.store.capacity));
+    let steps = 0;
+    for (const root of roots) {
+      const walk = walkSteps(this.#io, root, ({ vbn, crc }) => {
+        if (isExcluded(vbn) || seen?.has(vbn)) return false;
+        seen?.set(vbn);
+        const at = vbn - first;
+        if (at >= 0 && at < table.length) table[at] = crc;
+        return true;
+      });
+      for (const _ of walk) if (++steps % 16_384 === 0) yield undefined;
+    }
   }
 
   /**

@@ -1,56 +1,66 @@
 /**
- * An image of a volume: `top`, or `top - base`, as a stream of bytes that are the same at every node
- * and every time (I5), so that any range of them can be produced alone.
+ * An image of a volume: `top`, `top - base`, or any other expression of snapshots, as a stream of bytes
+ * that are the same at every node and every time (I5), so that any range of them can be produced alone.
  *
  * Source: WO 00/07104, storage images by logical difference of bit planes, section "Volume Mirroring".
  *
  * Invariants:
- * 1. What is sent is exactly `plane(top)` and not `plane(base)`.
+ * 1. What is sent is exactly the plane of the expression: of `top - base` `plane(top)` and not
+ *    `plane(base)`.
  * 2. Position in the stream is a function of the planes; producing from an offset gives the same
  *    bytes as producing from the start and dropping what is before it.
  * 3. A block is sent only if it has the checksum that the pointer to it says (I1).
- * 4. The leases on top and base are held as long as somebody reads.
+ * 4. The leases on all snapshots whose planes or blocks are read are held as long as somebody reads.
  *
  * @module
  */
 
 import { createHash } from "node:crypto";
+import { assert, difference, forEachRunOfPage, PAGE_BITS, type Plane } from "../core/mod.ts";
 import {
-  assert,
-  difference,
-  forEachRunOfPage,
-  PAGE_BITS,
-  type Plane,
-  type Run,
-} from "../core/mod.ts";
-import {
-  BLOCK_SIZE,
   checksum,
   encodeEnd,
   encodeIndexEnd,
   encodeStreamHeader,
+  encodeTerms,
   END_LAYOUT,
-  FRAME_BLOCKS,
   FRAME_LAYOUT,
   INDEX_END_LAYOUT,
+  type Pointer,
   RUN_LAYOUT,
   sealFrame,
   STREAM_FORMAT_VERSION,
   STREAM_HEADER_LAYOUT,
   type StreamHeader,
   streamLength,
+  type StreamSnapshot,
+  TERM_LAYOUT,
 } from "../format/mod.ts";
-import type { Snapshot, Volume } from "../volume/mod.ts";
+import {
+  type BlockIo,
+  isShadow,
+  type PlaneChange,
+  type Snapshot,
+  type Volume,
+} from "../volume/mod.ts";
 import { Checksums } from "./checksums.ts";
-import { countPages, framesOfPage, type PageCounts } from "./plan.ts";
+import { countPages, type PageCounts } from "./frames.ts";
+import { type Batch, ReadAhead, type Wanted } from "./read_ahead.ts";
+import { baseName, stateFor } from "./shadow_base.ts";
+import {
+  type ImageParts,
+  type ImageTerm,
+  planeOfBase,
+  type StorageImage,
+} from "./storage_image.ts";
 
-/** About the size of the chunks a stream is made of. */
-const CHUNK_BYTES = 1024 * 1024;
+/** Bytes to send, or what is to be waited for before there are some; `undefined`: for nobody. */
+type Step = Uint8Array<ArrayBuffer> | Promise<void> | undefined;
 
 /** Identity of an image. */
 export interface ImageName {
   readonly volumeId: string;
-  /** Id of the base, `undefined` for a full image. */
+  /** The base as {@linkcode baseName} writes it, `undefined` for a full image. */
   readonly base: string | undefined;
   /** Id of the top. */
   readonly top: string;
@@ -62,9 +72,22 @@ export class Image {
   readonly header: StreamHeader;
   readonly top: Snapshot;
   readonly base: Snapshot | undefined;
+  /** Tops and bases besides these two. */
+  readonly terms: readonly ImageTerm[];
+  /** The image by ids, as a query of its URL; `undefined` for `top` and `top - base`. */
+  readonly query: ImageParts["query"];
+  /** Runs counted across pages: a run that goes on in the next page is one. */
+  readonly longRuns: number;
   readonly #volume: Volume;
+  /** As it was when this was planned: with staged blocks the volume may get another one. */
+  readonly #io: BlockIo;
   readonly #plane: Plane;
   readonly #deallocated: Plane | undefined;
+  readonly #termBytes: Uint8Array<ArrayBuffer>;
+  /** Snapshots that are read. */
+  readonly #read: readonly Snapshot[];
+  /** Where the checksums of blocks are found. */
+  readonly #pointers: { readonly roots: readonly Pointer[]; readonly excluded?: Plane };
   readonly #pages: PageCounts[];
   readonly #deallocatedPages: PageCounts[];
   /** Checksums of frames as far as they were read, by number of the frame; see `#known`. */
@@ -72,39 +95,85 @@ export class Image {
   #known: Uint8Array | undefined;
   #digest: Uint8Array | undefined;
   #indexCrc: number | undefined;
+  #identity: string | undefined;
 
-  /** Plans `top - base`, or all of `top`. Costs O(changed pages), reads planes only. */
-  constructor(volume: Volume, top: Snapshot, base?: Snapshot) {
+  /**
+   * Plans `top - base`, or all of `top`; with `parts` another image between them. Costs O(changed
+   * pages), reads planes only.
+   */
+  constructor(volume: Volume, top: Snapshot, base?: Snapshot, parts: ImageParts = {}) {
     this.#volume = volume;
+    this.#io = volume.io;
     this.top = top;
     this.base = base;
-    this.name = { volumeId: volume.volumeId, base: base?.id, top: top.id };
-    const topPlane = volume.plane(top);
-    if (base === undefined) {
-      this.#plane = topPlane;
-    } else {
-      const basePlane = volume.plane(base);
-      this.#plane = difference(topPlane, basePlane);
-      this.#deallocated = difference(basePlane, topPlane);
-    }
-    const sent = countPages(this.#plane);
-    const gone = this.#deallocated === undefined ? undefined : countPages(this.#deallocated);
+    this.terms = parts.terms ?? [];
+    this.query = parts.query;
+    const state = base !== undefined && isShadow(base)
+      ? parts.state ?? stateFor(volume, base, top)
+      : undefined;
+    const baseText = base === undefined ? undefined : baseName(base, state);
+    this.name = { volumeId: volume.volumeId, base: baseText, top: top.id };
+    const { plane, deallocated, excluded } = planesOf(volume, { top, base, state }, parts);
+    this.#plane = plane;
+    this.#deallocated = deallocated;
+    const tops = this.terms.filter(({ role }) => role === "top").map(({ snapshot }) => snapshot);
+    const roots = (parts.reaching ?? [top, ...tops]).map(({ root }) => root);
+    this.#pointers = { roots, ...(excluded === undefined ? {} : { excluded }) };
+    const planes = [...this.terms.map(({ snapshot }) => snapshot), state ?? base];
+    this.#read = parts.read ?? [top, ...planes.filter((one) => one !== undefined)];
+    this.#termBytes = encodeTerms(
+      this.terms.map(({ role, snapshot }) => ({ role, ...endOf(snapshot) })),
+    );
+    const sent = countPages(plane);
+    const gone = deallocated === undefined ? undefined : countPages(deallocated);
     this.#pages = sent.pages;
+    this.longRuns = sent.totals.longRuns;
     this.#deallocatedPages = gone?.pages ?? [];
-    const deallocated = gone?.totals.runs ?? 0;
-    const end = ({ name, cp, root, time }: Snapshot) => ({ name, cp, root, time });
+    const counts = {
+      ...sent.totals,
+      deallocated: gone?.totals.runs ?? 0,
+      terms: this.terms.length,
+    };
     this.header = {
       volumeId: volume.volumeId,
       capacity: volume.zone.capacity,
       dataStart: volume.zone.data.start,
-      top: end(top),
-      ...(base === undefined ? {} : { base: end(base) }),
-      blockCount: sent.totals.blocks,
-      runCount: sent.totals.runs,
-      deallocatedCount: deallocated,
-      frameCount: sent.totals.frames,
-      byteCount: streamLength({ ...sent.totals, deallocated }),
+      top: endOf(top),
+      ...(base === undefined ? {} : { base: endOf(base) }),
+      blockCount: counts.blocks,
+      runCount: counts.runs,
+      deallocatedCount: counts.deallocated,
+      frameCount: counts.frames,
+      byteCount: streamLength(counts),
+      ...(counts.terms === 0
+        ? {}
+        : { terms: { count: counts.terms, crc: checksum(this.#termBytes) } }),
+      ...(parts.fragment === true ? { fragment: true } : {}),
+      ...(state === undefined ? {} : { shadowState: { cp: state.cp, crc: state.root.crc } }),
     };
+  }
+
+  /** The image that an expression selects. */
+  static of(volume: Volume, selected: StorageImage): Image {
+    return new Image(volume, selected.top, selected.base, selected);
+  }
+
+  /**
+   * The image `top - base` where what leads from one to the other is known already, as from marks: it
+   * costs nothing to choose then. The bytes are those of any other such image.
+   *
+   * @param change Must not change any more; `undefined`: the planes are compared.
+   */
+  static between(
+    volume: Volume,
+    top: Snapshot,
+    base: Snapshot | undefined,
+    change: PlaneChange | undefined,
+  ): Image {
+    const parts = change === undefined
+      ? {}
+      : { plane: change.allocated, deallocated: change.deallocated };
+    return new Image(volume, top, base, parts);
   }
 
   /** Bytes of the whole stream. */
@@ -115,7 +184,13 @@ export class Image {
   /** Strong entity tag without quotes, equal at every node. */
   get etag(): string {
     const { volumeId, base, top } = this.name;
-    return `${STREAM_FORMAT_VERSION}.${volumeId}.${base ?? "full"}.${top}`;
+    const name = this.query === undefined ? `${base ?? "full"}.${top}` : this.identity;
+    return `${STREAM_FORMAT_VERSION}.${volumeId}.${name}`;
+  }
+
+  /** See {@linkcode identityOf}. Costs the index once. */
+  get identity(): string {
+    return this.#identity ??= identityOf(this.header, this.#checksumOfIndex());
   }
 
   /**
@@ -129,14 +204,16 @@ export class Image {
     const from = options.from ?? 0;
     const to = options.to ?? this.byteCount;
     assert(from >= 0 && from <= to && to <= this.byteCount, `range ${from}-${to}`);
-    const leases = [this.top, ...(this.base === undefined ? [] : [this.base])]
+    const leases = this.#read
       .map((snapshot) => this.#volume.leases.take(snapshot, this.#volume.superblock.cp));
-    const chunks = this.#chunks(from);
+    const ahead = new ReadAhead(this.#io.store);
+    const chunks = this.#chunks({ from, to }, ahead);
     let position = from;
     let ended = false;
-    const end = () => {
+    const end = async () => {
       if (ended) return;
       ended = true;
+      await ahead.settled();
       for (const lease of leases) lease.release();
       options.onEnd?.();
     };
@@ -147,9 +224,9 @@ export class Image {
             for (const lease of leases) lease.check();
             const next = chunks.next();
             assert(!next.done, "the stream is as long as was planned");
-            if (next.value === undefined) {
-              // Nothing to send yet, but others may want to run.
-              await new Promise((resolve) => setTimeout(resolve, 0));
+            if (!(next.value instanceof Uint8Array)) {
+              // Nothing to send yet: the disks are at work, or others may want to run.
+              await (next.value ?? new Promise((resolve) => setTimeout(resolve, 0)));
               continue;
             }
             const chunk = next.value.subarray(0, to - position);
@@ -158,10 +235,10 @@ export class Image {
             break;
           }
           if (position < to) return;
-          end();
+          await end();
           controller.close();
         } catch (error) {
-          end();
+          await end();
           controller.error(error);
         }
       },
@@ -169,8 +246,11 @@ export class Image {
     }, { highWaterMark: 0 });
   }
 
-  /** Parts of the stream from byte `from` on; `undefined` where work was done without output. */
-  *#chunks(from: number): Generator<Uint8Array<ArrayBuffer> | undefined> {
+  /**
+   * Parts of the stream from byte `from` on, and no more work than those up to `to` need. Where there is
+   * nothing to send yet: a promise to wait for, or `undefined` after work.
+   */
+  *#chunks({ from, to }: { from: number; to: number }, ahead: ReadAhead): Generator<Step> {
     const { header } = this;
     const headerBytes = encodeStreamHeader(header) as Uint8Array<ArrayBuffer>;
     const indexEnd = encodeIndexEnd(this.#checksumOfIndex()) as Uint8Array<ArrayBuffer>;
@@ -181,14 +261,15 @@ export class Image {
       if (rest.length > 0) yield rest;
     }
     yield* cut(headerBytes);
+    yield* cut(this.#termBytes);
     const indexBytes = (header.runCount + header.deallocatedCount) * RUN_LAYOUT.size;
     if (skip >= indexBytes) skip -= indexBytes;
     else for (const part of this.#indexParts()) yield* cut(part);
     yield* cut(indexEnd);
 
-    yield* this.#frameChunks(skip);
+    yield* this.#frameChunks({ from: skip, to: to - framesOffset(header) }, ahead);
     // What was not sent has to be read for the digest, unless it was sent to somebody before.
-    yield* this.#readUnknown();
+    yield* this.#readUnknown(ahead);
     this.#digest ??= createHash("sha256").update(headerBytes).update(indexEnd)
       .update(new Uint8Array(this.#checksums().crcs.buffer)).digest();
     skip = Math.max(0, from - (header.byteCount - END_LAYOUT.size));
@@ -219,75 +300,92 @@ export class Image {
     }
   }
 
-  /** The frames from byte `skip` of their part on, several small ones in a chunk. */
-  *#frameChunks(skip: number): Generator<Uint8Array<ArrayBuffer> | undefined> {
-    const checksums = this.#newChecksums();
-    let chunk = new Uint8Array(CHUNK_BYTES + FRAME_LAYOUT.size);
-    let used = 0;
-    let number = 0;
-    for (const { index, blocks, frames } of this.#pages) {
-      const pageBytes = frames * FRAME_LAYOUT.size + blocks * BLOCK_SIZE;
-      if (skip >= pageBytes) {
-        skip -= pageBytes;
-        number += frames;
-        continue;
-      }
-      for (const run of framesOfPage(this.#plane, index)) {
-        const length = FRAME_LAYOUT.size + run.count * BLOCK_SIZE;
-        if (skip >= length) {
-          skip -= length;
-          number++;
-          continue;
-        }
-        if (used + length > chunk.length) {
-          yield chunk.subarray(0, used);
-          chunk = new Uint8Array(CHUNK_BYTES + FRAME_LAYOUT.size);
-          used = 0;
-        }
-        const frame = chunk.subarray(used, used + length);
-        yield* checksums.prepare(run.start);
-        this.#readFrame(run, number++, frame, checksums);
-        if (skip > 0) {
-          yield frame.slice(skip);
-          skip = 0;
-        } else used += length;
-      }
+  /** The frames between two bytes of their part, several small ones in a chunk. */
+  *#frameChunks(range: { from: number; to: number }, ahead: ReadAhead): Generator<Step> {
+    for (const batch of this.#sealed(range, ahead)) {
+      yield batch === undefined || batch instanceof Promise
+        ? batch
+        : batch.bytes.subarray(batch.skip);
     }
-    if (used > 0) yield chunk.subarray(0, used);
   }
 
   /** Reads the frames whose checksums are not known yet, and now and then lets others run. */
-  *#readUnknown(): Generator<undefined> {
+  *#readUnknown(ahead: ReadAhead): Generator<Step> {
     const { known } = this.#checksums();
     if (this.#digest !== undefined || !known.includes(0)) return;
+    let count = 0;
+    for (const batch of this.#sealed({ isWanted: (number) => known[number] === 0 }, ahead)) {
+      if (batch === undefined || batch instanceof Promise) yield batch;
+      else if (++count % 16 === 0) yield undefined;
+    }
+  }
+
+  /** Batches of frames whose blocks have been checked and whose headers were made. */
+  *#sealed(
+    wanted: Omit<Wanted, "plane" | "pages">,
+    ahead: ReadAhead,
+  ): Generator<Batch | Promise<void> | undefined> {
+    const { crcs, known } = this.#checksums();
     const checksums = this.#newChecksums();
-    const buffer = new Uint8Array(FRAME_LAYOUT.size + FRAME_BLOCKS * BLOCK_SIZE);
-    let number = 0;
-    for (const { index } of this.#pages) {
-      for (const run of framesOfPage(this.#plane, index)) {
-        if (known[number] === 0) {
-          const length = FRAME_LAYOUT.size + run.count * BLOCK_SIZE;
-          yield* checksums.prepare(run.start);
-          this.#readFrame(run, number, buffer.subarray(0, length), checksums);
-        }
-        if (++number % 16 === 0) yield undefined;
+    const steps = ahead.batches({ plane: this.#plane, pages: this.#pages, ...wanted });
+    for (const batch of steps) {
+      if (batch instanceof Promise) {
+        yield batch;
+        continue;
       }
+      for (const { run, number, bytes } of batch.frames) {
+        yield* checksums.prepare(run.start);
+        checksums.check(run.start, bytes.subarray(FRAME_LAYOUT.size));
+        crcs[number] = sealFrame(bytes, run.start, run.count);
+        known[number] = 1;
+      }
+      yield batch;
     }
   }
 
   #newChecksums(): Checksums {
-    const { io } = this.#volume;
-    return new Checksums(io, { name: this.etag, root: this.top.root, plane: this.#plane });
+    return new Checksums(this.#io, { name: this.etag, ...this.#pointers });
   }
+}
 
-  #readFrame(run: Run, number: number, frame: Uint8Array, checksums: Checksums): void {
-    const { crcs, known } = this.#checksums();
-    const blocks = frame.subarray(FRAME_LAYOUT.size);
-    this.#volume.io.store.read(run.start, blocks);
-    checksums.check(run.start, blocks);
-    crcs[number] = sealFrame(frame, run.start, run.count);
-    known[number] = 1;
+function endOf({ name, cp, root, time }: Snapshot): StreamSnapshot {
+  return { name, cp, root, time };
+}
+
+/** The planes of an image; where they are not given, those of `top - base`. */
+function planesOf(
+  volume: Volume,
+  { top, base, state }: {
+    top: Snapshot;
+    base: Snapshot | undefined;
+    state: Snapshot | undefined;
+  },
+  parts: ImageParts,
+): { plane: Plane; deallocated?: Plane; excluded?: Plane } {
+  const basePlane = base === undefined ? undefined : planeOfBase(volume, { base, state });
+  // Below a block that a shadow has there may be one that it has not: bits go page by page, too.
+  const excluded = parts.excluded ?? (state === undefined ? basePlane : undefined);
+  const pruned = excluded === undefined ? {} : { excluded };
+  if (parts.plane !== undefined) {
+    const { plane, deallocated } = parts;
+    return { plane, ...pruned, ...(deallocated === undefined ? {} : { deallocated }) };
   }
+  const plane = volume.plane(top);
+  if (basePlane === undefined) return { plane };
+  return {
+    plane: difference(plane, basePlane),
+    deallocated: difference(basePlane, plane),
+    ...pruned,
+  };
+}
+
+/**
+ * What an image is, by its header (which has the terms) and its index: equal only for equal bytes, since
+ * the roots in the header fix the content of every block.
+ */
+export function identityOf(header: StreamHeader, indexCrc: number): string {
+  return createHash("sha256").update(encodeStreamHeader(header)).update(encodeIndexEnd(indexCrc))
+    .digest("hex").slice(0, 32);
 }
 
 /** The checksum of an index from the checksums of its parts, each the runs of one page. */
@@ -310,6 +408,6 @@ function runsOfPage(plane: Plane, index: number, count: number): Uint8Array<Arra
 
 /** Byte at which the frames of a stream begin. */
 export function framesOffset(header: StreamHeader): number {
-  return STREAM_HEADER_LAYOUT.size +
+  return STREAM_HEADER_LAYOUT.size + (header.terms?.count ?? 0) * TERM_LAYOUT.size +
     (header.runCount + header.deallocatedCount) * RUN_LAYOUT.size + INDEX_END_LAYOUT.size;
 }

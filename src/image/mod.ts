@@ -6,5 +6,16 @@
 
 export * from "./apply.ts";
 export * from "./byte_reader.ts";
+export * from "./frames.ts";
 export * from "./image.ts";
+export * from "./image_store.ts";
+export * from "./inspect.ts";
+export * from "./piece.ts";
+export * from "./pieces.ts";
 export * from "./plan.ts";
+export * from "./segments.ts";
+export * from "./shadow_base.ts";
+export * from "./storage_image.ts";
+export * from "./stream_map.ts";
+export { checkFits, checkRestorable } from "./verify.ts";
+export { readIndex, type StreamFront, type StreamIndex } from "./stream_index.ts";

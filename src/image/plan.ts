@@ -4,17 +4,11 @@
  * @module
  */
 
-import {
-  difference,
-  evaluate,
-  forEachRunOfPage,
-  PAGE_BITS,
-  parseExpression,
-  type Plane,
-  type Run,
-} from "../core/mod.ts";
-import { BLOCK_SIZE, FRAME_BLOCKS, streamLength } from "../format/mod.ts";
-import type { Volume } from "../volume/mod.ts";
+import { difference, popcount, sum, VolcastError } from "../core/mod.ts";
+import { BLOCK_SIZE, type TermRole } from "../format/mod.ts";
+import type { Snapshot, Volume } from "../volume/mod.ts";
+import { Image } from "./image.ts";
+import { resolveExpression, selectImage } from "./storage_image.ts";
 
 /** What an expression selects. */
 export interface Plan {
@@ -26,103 +20,12 @@ export interface Plan {
   readonly runs: number;
   /** Bytes of the blocks alone: blocks x 4096. */
   readonly blockBytes: number;
-}
-
-/** What one page of planes adds to an image. */
-export interface PageCounts {
-  /** Number of the page. */
-  readonly index: number;
-  readonly blocks: number;
-  readonly runs: number;
-  readonly frames: number;
-}
-
-/** Totals over pages. */
-export interface Totals {
-  blocks: number;
-  runs: number;
-  frames: number;
-  /** Runs counted across pages: a run that goes on in the next page is one. */
-  longRuns: number;
-}
-
-/** Counts blocks, runs and frames of a plane, page by page. Pages without a block are left out. */
-export function countPages(plane: Plane): { pages: PageCounts[]; totals: Totals } {
-  const pages: PageCounts[] = [];
-  const totals: Totals = { blocks: 0, runs: 0, frames: 0, longRuns: 0 };
-  let end = -1;
-  for (const index of plane.pages()) {
-    let blocks = 0;
-    let runs = 0;
-    let frames = 0;
-    forEachRunOfPage(plane.page(index), (start, count) => {
-      blocks += count;
-      runs++;
-      frames += framesOfRun(start, count);
-      const vbn = index * PAGE_BITS + start;
-      if (vbn !== end) totals.longRuns++;
-      end = vbn + count;
-    });
-    if (blocks === 0) continue;
-    pages.push({ index, blocks, runs, frames });
-    totals.blocks += blocks;
-    totals.runs += runs;
-    totals.frames += frames;
-  }
-  return { pages, totals };
-}
-
-/** Frames a run is cut into: at most 256 blocks, none crossing a multiple of 256. */
-export function framesOfRun(start: number, count: number): number {
-  return Math.floor((start + count - 1) / FRAME_BLOCKS) - Math.floor(start / FRAME_BLOCKS) + 1;
-}
-
-/** The frames of a page's runs in order, as runs of absolute VBNs. */
-export function framesOfPage(plane: Plane, index: number): Run[] {
-  const frames: Run[] = [];
-  forEachRunOfPage(plane.page(index), (start, count) => {
-    while (count > 0) {
-      const length = Math.min(count, FRAME_BLOCKS - start % FRAME_BLOCKS);
-      frames.push({ start: index * PAGE_BITS + start, count: length });
-      start += length;
-      count -= length;
-    }
-  });
-  return frames;
-}
-
-/** The frames of a plane one after the other, a page of them in memory at a time. */
-export class FrameCursor {
-  readonly #plane: Plane;
-  readonly #pages: Iterator<number>;
-  #frames: Run[] = [];
-  #at = 0;
-
-  constructor(plane: Plane) {
-    this.#plane = plane;
-    this.#pages = plane.pages()[Symbol.iterator]();
-    this.#fill();
-  }
-
-  /** The frame at hand, `undefined` behind the last one. */
-  get current(): Run | undefined {
-    return this.#frames[this.#at];
-  }
-
-  /** Goes on to the next frame. */
-  advance(): void {
-    this.#at++;
-    this.#fill();
-  }
-
-  #fill(): void {
-    while (this.#at >= this.#frames.length) {
-      const next = this.#pages.next();
-      if (next.done) return;
-      this.#frames = framesOfPage(this.#plane, next.value);
-      this.#at = 0;
-    }
-  }
+  /** Names of the snapshots that the image restores, oldest first; none: it is a fragment. */
+  readonly restores: readonly string[];
+  /** Names of the snapshots on which it can stand, oldest first. */
+  readonly bases: readonly string[];
+  /** Which of those a target must have. */
+  readonly needs: "nothing" | "one" | "all";
 }
 
 /**
@@ -131,21 +34,65 @@ export class FrameCursor {
  * @throws {VolcastError} `usage` for the text, `not-found` for a name in it.
  */
 export function planExpression(volume: Volume, text: string): Plan {
-  const expression = parseExpression(text);
-  const planeOf = (name: string) => volume.plane(volume.resolve(name));
-  const plane = evaluate(expression, planeOf);
-  const { totals } = countPages(plane);
-  // An image `top - base` also says what was deallocated; other expressions have no base.
-  const { kind } = expression;
-  const deallocated = kind === "-"
-    ? countPages(
-      difference(evaluate(expression.right, planeOf), evaluate(expression.left, planeOf)),
-    ).totals.runs
-    : 0;
+  return planOf(Image.of(volume, selectImage(volume, resolveExpression(volume, text))));
+}
+
+/** The plan of an image. */
+export function planOf({ header, top, base, terms, longRuns }: Image): Plan {
+  const named = (role: TermRole) =>
+    terms.filter((term) => term.role === role).map(({ snapshot }) => snapshot.name);
+  const isFragment = header.fragment === true;
   return {
-    blocks: totals.blocks,
-    bytes: streamLength({ ...totals, deallocated }),
-    runs: totals.longRuns,
-    blockBytes: totals.blocks * BLOCK_SIZE,
+    blocks: header.blockCount,
+    bytes: header.byteCount,
+    runs: longRuns,
+    blockBytes: header.blockCount * BLOCK_SIZE,
+    restores: isFragment ? [] : [...named("top"), top.name],
+    bases: base === undefined ? [] : [...named("alternative"), ...named("required"), base.name],
+    needs: base === undefined || isFragment
+      ? "nothing"
+      : named("required").length > 0
+      ? "all"
+      : "one",
   };
+}
+
+/** What deleting snapshots would free. */
+export interface DeletePlan {
+  /** Names of the snapshots. */
+  readonly snapshots: readonly string[];
+  /** Blocks that are in one of them, and in no other snapshot and not in the active file system. */
+  readonly blocks: number;
+  /** blocks x 4096. */
+  readonly bytes: number;
+}
+
+/**
+ * What deleting these snapshots together would free: exact, by counting bits. The number of free blocks
+ * grows by this once the consistency point is through, but for what the active file system itself has
+ * changed by then (its own metadata, and what was written or removed since the last one).
+ *
+ * @throws {VolcastError} `not-found`; `usage` for what is no snapshot.
+ */
+export function planDelete(volume: Volume, refs: readonly string[]): DeletePlan {
+  const listed = volume.snapshots();
+  const gone = new Map(refs.map((ref) => {
+    const snapshot = volume.resolve(ref);
+    if (listed.some(({ id }) => id === snapshot.id)) return [snapshot.id, snapshot];
+    throw new VolcastError(
+      "usage",
+      `Cannot plan to delete '${ref}': it is the active file system, and no snapshot`,
+      "Name snapshots, with commas between: june1,june2",
+    );
+  }));
+  const kept = listed.filter(({ id }) => !gone.has(id) && id !== volume.current.id);
+  const planesOf = (snapshots: Iterable<Snapshot>) =>
+    [...snapshots].map((snapshot) => volume.plane(snapshot));
+  const freed = difference(
+    sum(...planesOf(gone.values())),
+    sum(...planesOf(kept), volume.plane(volume.current)),
+  );
+  const blocks = popcount(freed);
+  const snapshots = [...gone.values()].map(({ name }) => name);
+  return { snapshots, blocks, bytes: blocks * BLOCK_SIZE };
 }

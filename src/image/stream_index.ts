@@ -9,33 +9,43 @@ import {
   checkIndexEnd,
   checksum,
   decodeStreamHeader,
+  decodeTerms,
   INDEX_END_LAYOUT,
   RUN_LAYOUT,
   STREAM_HEADER_LAYOUT,
   type StreamHeader,
+  type StreamTerm,
+  TERM_LAYOUT,
 } from "../format/mod.ts";
 import type { ByteReader } from "./byte_reader.ts";
 import { checksumOfParts } from "./image.ts";
 
-/** The header and the index of a stream. */
-export interface StreamIndex {
+/** What a stream says of itself before its index. */
+export interface StreamFront {
   readonly header: StreamHeader;
+  readonly terms: readonly StreamTerm[];
+}
+
+/** The front and the index of a stream. */
+export interface StreamIndex extends StreamFront {
   readonly plane: Plane;
   readonly indexCrc: number;
 }
 
 /**
- * Reads header and index.
+ * Reads header, terms and index.
  *
- * @param accept Called with the header before anything else is read; throws where it does not fit.
+ * @param accept Called with header and terms before anything else is read; throws where they do not fit.
  * @throws {VolcastError} `damaged`, `unsupported`, and what `accept` throws; {@linkcode CutError}.
  */
 export async function readIndex(
   reader: ByteReader,
-  accept: (header: StreamHeader) => void,
+  accept: (front: StreamFront) => void,
 ): Promise<StreamIndex> {
   const header = decodeStreamHeader(await reader.take(STREAM_HEADER_LAYOUT.size));
-  accept(header);
+  const termBytes = await reader.take((header.terms?.count ?? 0) * TERM_LAYOUT.size);
+  const terms = decodeTerms(termBytes, header);
+  accept({ header, terms });
   const crcs: number[] = [];
   const plane = new BitPlane(pageCountOf(header.capacity));
   for await (const part of readRuns(reader, header, header.runCount, crcs)) {
@@ -44,7 +54,7 @@ export async function readIndex(
   for await (const _ of readRuns(reader, header, header.deallocatedCount, crcs));
   const indexCrc = checksumOfParts(crcs);
   checkIndexEnd(await reader.take(INDEX_END_LAYOUT.size), indexCrc);
-  return { header, plane, indexCrc };
+  return { header, terms, plane, indexCrc };
 }
 
 /** The runs of one part of the index, page by page; each checked and its checksum noted. */

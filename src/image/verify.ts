@@ -10,18 +10,101 @@ import {
   difference,
   equalPlanes,
   hasBit,
+  intersection,
+  isEmpty,
   paced,
+  pageCountOf,
   type Plane,
+  sum,
   VolcastError,
 } from "../core/mod.ts";
-import { decodeRoot, idOf, type StreamHeader } from "../format/mod.ts";
-import { ContentChecker, type Volume, walkSteps } from "../volume/mod.ts";
+import {
+  decodeRoot,
+  idOf,
+  INO,
+  type Root,
+  type StreamHeader,
+  type StreamSnapshot,
+} from "../format/mod.ts";
+import {
+  type BlockIo,
+  ContentChecker,
+  FileSystem,
+  PlaneFile,
+  type Snapshot,
+  type Volume,
+  walkSteps,
+} from "../volume/mod.ts";
+import type { StreamFront } from "./stream_index.ts";
 
 /**
- * Whether an image can be applied to a volume, as far as its header tells.
- * @throws {VolcastError} `diverged`, naming the missing link; `nothing` when it is current already.
+ * Whether an image restores a snapshot, as far as its header tells.
+ * @throws {VolcastError} `unsupported`.
  */
-export function checkFits(volume: Volume, header: StreamHeader): void {
+export function checkRestorable(header: StreamHeader): void {
+  if (header.fragment === true) {
+    throw new VolcastError(
+      "unsupported",
+      "Cannot apply the image: it is a fragment, no snapshot is whole in it, alone or with a base",
+      "Apply images such as 'june5', 'june5 - june3' or 'june5 + june4 - june3'; " +
+        "volcast plan says what an expression restores",
+    );
+  }
+}
+
+/** The snapshots that an image restores, oldest first; the newest is the header's. */
+export function topsOf({ header, terms }: StreamFront): StreamSnapshot[] {
+  return [...terms.filter(({ role }) => role === "top"), header.top];
+}
+
+/** The bases of an image that are whole here. What it has of their blocks is compared, not written. */
+export function basesHere(volume: Volume, { header, terms }: StreamFront): Snapshot[] {
+  if (!volume.hasRoot || header.base === undefined) return [];
+  const bases = [...terms.filter(({ role }) => role !== "top"), header.base];
+  const ids = new Set(bases.map(idOf));
+  return volume.snapshots().filter(({ id }) => ids.has(id));
+}
+
+/** The sum of the planes of snapshots, `undefined` without any. */
+export function planeOfAll(volume: Volume, snapshots: readonly Snapshot[]): Plane | undefined {
+  return snapshots.length === 0
+    ? undefined
+    : sum(...snapshots.map((snapshot) => volume.plane(snapshot)));
+}
+
+/**
+ * Whether an image can be applied to a volume, as far as its header and its terms tell.
+ * @throws {VolcastError} `unsupported` for a fragment; `diverged`, naming the missing link; `nothing`
+ *   when it is current already.
+ */
+export function checkFits(volume: Volume, front: StreamFront): void {
+  const { header } = front;
+  checkRestorable(header);
+  checkSameVolume(volume, header);
+  if (!volume.hasRoot) {
+    if (header.base === undefined) return;
+    throw new VolcastError(
+      "diverged",
+      `Cannot apply the image: it is the increment since ${called(header.base)}, and there is no ` +
+        "volume yet",
+      "Apply a full image first",
+    );
+  }
+  if (volume.role === "origin") {
+    throw new VolcastError(
+      "diverged",
+      "Cannot apply the image: the volume is an origin and has changes of its own",
+      "Apply it to a replica, or to a path that does not exist yet",
+    );
+  }
+  const { current } = volume;
+  if (idOf(header.top) === current.id) {
+    throw new VolcastError("nothing", `The volume is at ${called(current)} already`);
+  }
+  checkBases(volume, front);
+}
+
+function checkSameVolume(volume: Volume, header: StreamHeader): void {
   if (header.volumeId !== volume.volumeId) {
     throw new VolcastError(
       "diverged",
@@ -36,87 +119,141 @@ export function checkFits(volume: Volume, header: StreamHeader): void {
       `Cannot apply the image: it is of a volume of ${header.capacity} blocks, this one has ${zone.capacity}`,
     );
   }
-  const top = idOf(header.top);
-  const base = header.base === undefined ? undefined : idOf(header.base);
-  if (!volume.hasRoot) {
-    if (base === undefined) return;
-    throw new VolcastError(
-      "diverged",
-      `Cannot apply the image: it is the increment since '${
-        header.base!.name
-      }' (${base}), and there is no volume yet`,
-      "Apply a full image first",
-    );
-  }
-  if (volume.role === "origin") {
-    throw new VolcastError(
-      "diverged",
-      "Cannot apply the image: the volume is an origin and has changes of its own",
-      "Apply it to a replica, or to a path that does not exist yet",
-    );
-  }
+}
+
+/** The current snapshot must be a base, and where several are required the others must be here. */
+function checkBases(volume: Volume, { header, terms }: StreamFront): void {
   const { current } = volume;
-  if (top === current.id) {
-    throw new VolcastError("nothing", `The volume is at '${current.name}' (${top}) already`);
-  }
-  if (base !== current.id) {
+  if (header.base === undefined) {
     throw new VolcastError(
       "diverged",
-      `Cannot apply the image: its base is '${
-        header.base?.name ?? "none"
-      }' (${base}), the volume is at '${current.name}' (${current.id})`,
-      `Apply the image that leads from '${current.name}' to '${header.base?.name}' first`,
+      `Cannot apply the image: it is a full one, and the volume is at ${called(current)}`,
+      `Apply the image that leads from '${current.name}' to '${header.top.name}', or put the full one ` +
+        "in the volume's place: volcast apply --replace",
     );
   }
+  const required = terms.filter(({ role }) => role === "required");
+  const alternatives = terms.filter(({ role }) => role === "alternative");
+  const here = new Set(volume.snapshots().map(({ id }) => id));
+  const missing = required.length === 0 ? [] : [...required, header.base]
+    .filter((base) => !here.has(idOf(base)));
+  if (missing.length > 0) {
+    throw new VolcastError(
+      "diverged",
+      `Cannot apply the image: it stands on ${
+        listed([...required, header.base], "and")
+      } together; ` +
+        `the volume is at ${called(current)} and lacks ${listed(missing, "and")}`,
+      "Apply an image that brings what is missing first, for example a copy that keeps history",
+    );
+  }
+  const bases = [...alternatives, ...required, header.base];
+  if (bases.some((base) => idOf(base) === current.id)) return;
+  throw new VolcastError(
+    "diverged",
+    `Cannot apply the image: its base is ${
+      listed([...alternatives, header.base], "or")
+    }, the volume is at ${called(current)}`,
+    `Apply the image that leads from '${current.name}' to '${header.base.name}' first`,
+  );
+}
+
+function called(snapshot: StreamSnapshot): string {
+  return `'${snapshot.name}' (${idOf(snapshot)})`;
+}
+
+function listed(snapshots: readonly StreamSnapshot[], word: string): string {
+  return snapshots.map(called).join(` ${word} `);
+}
+
+/** What came in, and where. */
+export interface Received extends StreamFront {
+  /** Blocks that came in and were not here. */
+  readonly received: Plane;
+  /** Blocks of snapshots that were whole here before. */
+  readonly known: Plane | undefined;
+  /** The blocks as they will be: some may be staged. */
+  readonly io: BlockIo;
 }
 
 /**
- * Whether everything that the new root reaches is here: invariant 2 of applying (I6).
+ * Whether everything that the new roots reach is here: invariant 2 of applying (I6).
  * @throws {VolcastError} `damaged`, naming what is missing or wrong.
  */
-export async function verifyReceived(
-  volume: Volume,
-  header: StreamHeader,
-  received: Plane,
-): Promise<void> {
-  const { io } = volume;
-  // The superblock will repeat what the header says, and a root that contradicts it cannot be opened.
-  const root = decodeRoot(io.read(header.top.root));
-  if (root.volumeId !== header.volumeId || root.cp !== header.top.cp) {
-    throw damaged(
-      `Cannot apply the image: its header says volume ${header.volumeId} and CP ${header.top.cp}, its ` +
-        `root ${root.volumeId} and ${root.cp}`,
-    );
+export async function verifyReceived(volume: Volume, image: Received): Promise<void> {
+  const { received, known } = image;
+  // Of the tops that were looked through: what they reach of the blocks received, and their planes there.
+  const reached = new BitPlane(received.pageCount);
+  const covered = new BitPlane(received.pageCount);
+  for (const top of topsOf(image)) {
+    const root = checkRoot(image, top);
+    const seen = await walkReceived(image, top, reached);
+    const { tree } = new FileSystem(image.io, root).open(INO.blockMap);
+    const plane = new PlaneFile(tree, pageCountOf(volume.zone.capacity));
+    const missing = difference(known === undefined ? plane : difference(plane, known), received);
+    const here = BitPlane.copyOf(intersection(received, plane));
+    if (!isEmpty(missing) || !equalPlanes(difference(here, covered), seen)) throw otherBlocks();
+    reached.add(seen);
+    covered.add(here);
   }
-  const base = volume.hasRoot ? volume.plane(volume.current) : undefined;
+  if (!equalPlanes(received, reached)) throw otherBlocks();
+}
+
+function otherBlocks(): VolcastError {
+  return damaged(
+    "Cannot apply the image: the blocks in it are not those that its top has and its base has not",
+  );
+}
+
+/** The superblock will repeat what the header says, and a root that contradicts it cannot be opened. */
+function checkRoot({ io, header }: Received, top: StreamSnapshot): Root {
+  const root = decodeRoot(io.read(top.root));
+  if (root.volumeId === header.volumeId && root.cp === top.cp) return root;
+  throw damaged(
+    `Cannot apply the image: its header says volume ${header.volumeId} and CP ${top.cp}, its ` +
+      `root ${root.volumeId} and ${root.cp}`,
+  );
+}
+
+/**
+ * Checks all below a root that came in and that no root before has reached. @returns Those blocks.
+ *
+ * A block that was not sent is the base's, and so is all below it. With a shadow as the base that is
+ * looked at, not taken for granted: a wrong plane would leave old content under a new pointer. So every
+ * pointer from a block that came in is checked, and below blocks that did not there may be some that did.
+ */
+async function walkReceived(
+  { io, header, received, known }: Received,
+  top: StreamSnapshot,
+  reached: BitPlane,
+): Promise<BitPlane> {
+  const isShadow = header.shadowState !== undefined;
   const seen = new BitPlane(received.pageCount);
   let failure: unknown;
   const content = new ContentChecker(io, (_, error) => failure ??= error);
-  const steps = walkSteps(io, header.top.root, (pointer, use) => {
-    if (!hasBit(received, pointer.vbn)) {
-      // Not sent: then the base has it, and nothing below it was sent either.
-      if (base !== undefined && hasBit(base, pointer.vbn)) return false;
+  const steps = walkSteps(io, top.root, (pointer, use, _, parent) => {
+    const { vbn } = pointer;
+    if (!hasBit(received, vbn)) {
+      if (known !== undefined && hasBit(known, vbn)) {
+        if (isShadow && use === "content" && hasBit(received, parent)) content.add(pointer);
+        return isShadow;
+      }
       throw damaged(
-        `Cannot apply the image: VBN ${pointer.vbn} is in use and neither in the image nor in its base`,
+        `Cannot apply the image: VBN ${vbn} is in use and neither in the image nor in its base`,
       );
     }
     // No root uses a block twice; a forged one that does could make this walk endless.
-    if (seen.has(pointer.vbn)) {
-      throw damaged(`Cannot apply the image: VBN ${pointer.vbn} is used twice`);
-    }
-    seen.set(pointer.vbn);
+    if (seen.has(vbn)) throw damaged(`Cannot apply the image: VBN ${vbn} is used twice`);
+    const isNew = !reached.has(vbn);
+    if (isNew) seen.set(vbn);
     if (use === "content") content.add(pointer);
-    return true;
+    // The same block as below another top: if it is what this pointer means, so is all below it.
+    else if (!isNew) io.read(pointer);
+    return isNew;
   });
   // Readers are served meanwhile.
   await paced(steps);
   content.flush();
   if (failure !== undefined) throw failure;
-  const top = volume.plane({ id: idOf(header.top), root: header.top.root });
-  const expected = base === undefined ? top : difference(top, base);
-  if (!equalPlanes(received, expected) || !equalPlanes(received, seen)) {
-    throw damaged(
-      "Cannot apply the image: the blocks in it are not those that its top has and its base has not",
-    );
-  }
+  return seen;
 }

@@ -13,7 +13,11 @@ export type NodeEvent =
     readonly done: number;
     readonly total: number;
   }
-  | { readonly type: "pull"; readonly result: string; readonly message: string };
+  | { readonly type: "pull"; readonly result: string; readonly message: string }
+  /** Local changes went because an image came in. */
+  | { readonly type: "flush"; readonly files: number; readonly snapshots: readonly string[] }
+  /** This node was promoted. */
+  | { readonly type: "role"; readonly role: "origin"; readonly epoch: number };
 
 /** Delivers events to listeners; a listener that throws is the listener's problem. */
 export class NodeEvents {

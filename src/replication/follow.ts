@@ -4,7 +4,8 @@
  * @module
  */
 
-import { messageOf, VolcastError } from "../core/mod.ts";
+import { messageOf, shortList, VolcastError } from "../core/mod.ts";
+import type { Flushed } from "../volume/mod.ts";
 import type { Node } from "./node.ts";
 import type { Peer } from "./peer.ts";
 import type { Puller, PullResult } from "./pull.ts";
@@ -18,7 +19,7 @@ export interface FollowOptions {
   readonly log: (text: string) => void;
 }
 
-/** Runs until `signal` fires; failures are told and tried again. */
+/** Runs until `signal` fires or the node is promoted; failures are told and tried again. */
 export async function follow(
   node: Node,
   puller: Puller,
@@ -27,14 +28,26 @@ export async function follow(
 ): Promise<void> {
   let wake = () => {};
   let announced = false;
-  signal.addEventListener("abort", () => wake());
-  const listener = listen(options, signal, () => {
+  const ending = new AbortController();
+  const end = () => {
+    ending.abort();
+    wake();
+  };
+  signal.addEventListener("abort", end);
+  if (signal.aborted) end();
+  const unsubscribe = node.events.subscribe((event) => {
+    if (event.type === "flush") options.log(describeFlush(event));
+    if (event.type !== "role") return;
+    options.log(`Promoted: this node is the origin of epoch ${event.epoch}, and follows nobody`);
+    end();
+  });
+  const listener = listen(options, ending.signal, () => {
     announced = true;
     wake();
   });
-  while (!signal.aborted) {
+  while (!ending.signal.aborted) {
     announced = false;
-    await pullOnce(node, puller, options, signal);
+    await pullOnce(node, puller, options, ending.signal);
     if (announced) continue;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, options.everyMs * (0.9 + Math.random() / 5));
@@ -42,10 +55,12 @@ export async function follow(
         clearTimeout(timer);
         resolve();
       };
-      if (signal.aborted) wake();
+      if (ending.signal.aborted) wake();
     });
   }
   await listener;
+  unsubscribe();
+  signal.removeEventListener("abort", end);
 }
 
 async function pullOnce(
@@ -74,10 +89,17 @@ async function pullOnce(
 /** What a pull did, in a sentence. */
 export function describe(result: PullResult): string {
   if (result.kind === "current") return `Nothing new: '${result.name}' (${result.snapshot})`;
+  const along = result.along === undefined ? "" : `; with ${shortList(result.along)}`;
   return `Pulled '${result.name}' (${result.top}) from ${result.parent}: ` +
     `${
       result.kind === "full" ? "full image" : "increment"
-    }, ${result.blocks} blocks, ${result.bytes} bytes`;
+    }, ${result.blocks} blocks, ${result.bytes} bytes${along}`;
+}
+
+/** Which local changes went, in a sentence. */
+export function describeFlush({ files, snapshots }: Flushed): string {
+  const taken = snapshots.length === 0 ? "" : `, with the snapshots ${snapshots.join(", ")}`;
+  return `Local changes were flushed: ${files} changed ${files === 1 ? "file" : "files"}${taken}`;
 }
 
 /** Hears the first parent that lets itself be heard; the next one when it falls silent. */
@@ -89,7 +111,10 @@ async function listen(
   for (let turn = 0; !signal.aborted; turn++) {
     const peer = options.parents[turn % options.parents.length];
     try {
-      for await (const event of peer.events(signal)) if (event.type === "master") announced();
+      // What was announced before it could be heard, at a restart of the parent above all, is asked for.
+      for await (const { type } of peer.events(signal)) {
+        if (type === "master" || type === "connected") announced();
+      }
     } catch {
       // Pulls go on by the clock meanwhile; they report what is wrong with the parent.
     }

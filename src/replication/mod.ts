@@ -7,7 +7,17 @@
 
 export * from "./events.ts";
 export * from "./follow.ts";
+export * from "./mirror.ts";
+export * from "./mirror_loop.ts";
+export * from "./mirror_status.ts";
 export * from "./node.ts";
+export * from "./pause.ts";
 export * from "./peer.ts";
+export * from "./pin_budget.ts";
 export * from "./pull.ts";
+export * from "./pushed_stream.ts";
+export * from "./receive.ts";
+export * from "./receiver.ts";
+export * from "./resync.ts";
 export * from "./select.ts";
+export * from "./standby.ts";

@@ -6,9 +6,11 @@
  */
 
 import { VolcastError } from "../core/mod.ts";
-import { MASTER, type SiteState, type Volume } from "../volume/mod.ts";
+import { MASTER, Mutex, type SiteState, type Volume } from "../volume/mod.ts";
 import { NodeEvents } from "./events.ts";
+import type { Mirror } from "./mirror.ts";
 import type { SitePosition } from "./peer.ts";
+import type { Receiver } from "./receiver.ts";
 
 /** What is known of the parent. */
 export interface Upstream {
@@ -37,7 +39,17 @@ export class Node {
   unconfirmed: string | undefined;
   /** Bytes of a transfer under way. */
   transfer: { readonly top: string; readonly done: number; readonly total: number } | undefined;
+  /** Bytes that a site's base may keep; `undefined` without a limit. */
+  pinBudgetBytes: number | undefined;
+  readonly #watchers = new Set<() => void>();
+  /** Takes images that a source pushes; at a standby. */
+  receiver: Receiver | undefined;
+  /** Keep standbys up to date with this node's volume. */
+  readonly mirrors: Mirror[] = [];
   #volume: Volume | undefined;
+  /** Pulls, and what must not happen during one. */
+  readonly #pulls = new Mutex();
+  #pulling: AbortController | undefined;
 
   constructor(options: { name: string; path: string; volume?: Volume }) {
     this.name = options.name;
@@ -73,11 +85,59 @@ export class Node {
     return old;
   }
 
+  /** Calls `watcher` after each change of the volume or of the sites. @returns A function that ends it. */
+  onChange(watcher: () => void): () => void {
+    this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  /** Something was published, taken, deleted, moved or confirmed. */
+  changed(): void {
+    for (const watcher of this.#watchers) watcher();
+  }
+
   /** Tells everybody that `master` moved. */
   announceMaster(): void {
     const master = this.#volume?.find(MASTER);
     if (master === undefined) return;
     this.events.emit({ type: "master", snapshot: master.id, name: master.name });
+  }
+
+  /** Runs a pull. Its signal fires when `signal` does, and when the node is promoted. */
+  pulling<T>(work: (signal: AbortSignal) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#pulls.run(async () => {
+      const ending = new AbortController();
+      const abort = () => ending.abort(signal?.reason);
+      signal?.addEventListener("abort", abort);
+      if (signal?.aborted) abort();
+      this.#pulling = ending;
+      try {
+        return await work(ending.signal);
+      } catch (error) {
+        // What broke then broke because of that.
+        throw ending.signal.reason instanceof VolcastError ? ending.signal.reason : error;
+      } finally {
+        this.#pulling = undefined;
+        signal?.removeEventListener("abort", abort);
+      }
+    });
+  }
+
+  /**
+   * Takeover: makes this replica the origin. A pull under way ends, and none follows.
+   * @throws {VolcastError} See {@linkcode Volume.promote}; the node then is what it was.
+   */
+  async promote(): Promise<void> {
+    const { volume } = this;
+    if (volume.role === "replica") {
+      this.#pulling?.abort(new VolcastError("busy", "Cannot pull: this node is being promoted"));
+    }
+    // A full image may have taken the volume's place meanwhile.
+    await this.#pulls.run(() => this.volume.promote());
+    this.upstream = undefined;
+    this.unconfirmed = undefined;
+    this.chain = [];
+    this.events.emit({ type: "role", role: "origin", epoch: this.volume.root.epoch });
   }
 
   /** Where this node stands and what its children need, for its parent. */
@@ -96,9 +156,9 @@ export class Node {
    */
   async confirm(site: string, position: SitePosition): Promise<SiteState> {
     const { volume } = this;
-    volume.resolve(position.snapshot);
+    volume.resolveBase(position.snapshot);
     // Needs that nobody here can serve any more would keep nothing.
-    const needs = position.needs.filter((id) => volume.find(id) !== undefined);
+    const needs = position.needs.filter((id) => volume.findBase(id) !== undefined);
     const known = Object.hasOwn(volume.local.sites, site) ? volume.local.sites[site] : undefined;
     // Sites repeat themselves; what is known already costs no write.
     const same = known?.snapshot === position.snapshot &&

@@ -5,6 +5,17 @@
  * @module
  */
 
+import type { History } from "../volume/mod.ts";
+
+/** What is asked of a parent. */
+export interface PeerRequest {
+  /** Id of the snapshot that is here. */
+  readonly since?: string;
+  readonly site: string;
+  /** `all`: every snapshot between comes along; absent: the top alone. */
+  readonly snapshots?: "all";
+}
+
 /** What a parent would send. */
 export interface PeerPlan {
   readonly volumeId: string;
@@ -13,17 +24,22 @@ export interface PeerPlan {
   /** Id of the top. */
   readonly top: string;
   readonly topName: string;
-  /** Id of the base, absent for a full image. */
+  /** Id of the base, with `~` and the id of its state where it is a shadow; absent for a full image. */
   readonly base?: string;
+  /** The further snapshots that come along, in words that every parent understands. */
+  readonly snapshots?: string;
   /** Exact bytes of the stream. */
   readonly byteCount: number;
   readonly blockCount: number;
   /** Names of the parent and of the nodes above it, nearest first. */
   readonly chain: readonly string[];
+  /** Where the parent's own history stands; absent when it does not say. */
+  readonly history?: History;
 }
 
 /** Something that happened at a parent. */
 export interface PeerEvent {
+  /** As the parent calls it; `connected` when it can be heard from now on. */
   readonly type: string;
 }
 
@@ -40,10 +56,11 @@ export interface Peer {
   /** What users call it, its URL. */
   readonly name: string;
   /**
-   * What would come: the way to the parent's master from `since` (full when absent or not known there).
+   * What would come: the way to the parent's master from `since` (full when absent or not known there),
+   * with the snapshots between where `snapshots` is `all`.
    * @throws {VolcastError} `io` when it cannot be reached; its own refusal otherwise.
    */
-  plan(request: { since?: string; site: string }, signal?: AbortSignal): Promise<PeerPlan>;
+  plan(request: PeerRequest, signal?: AbortSignal): Promise<PeerPlan>;
   /** The bytes of a planned image from `offset` on; the same at every parent that has it. */
   open(plan: PeerPlan, offset: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
   /** Tells where a site stands now. May be repeated. */

@@ -9,31 +9,32 @@
  * 1. A node never takes an image from a chain that it is part of.
  * 2. A parent that is behind this node does not take it back: going back happens only when the parent
  *    knows this node's snapshot and its master is another one.
- * 3. Readers are served from the old root until the flip, and from the old file until the new one is
+ * 3. An origin pulls nothing; a parent whose history went apart from this node's, or that is of an older
+ *    epoch, is not followed: neither is changed in silence (see `volume/history.ts`).
+ * 4. Readers are served from the old root until the flip, and from the old file until the new one is
  *    complete.
  *
  * @module
  */
 
 import { messageOf, VolcastError } from "../core/mod.ts";
-import { type Applied, applyImage, type ImageSource } from "../image/mod.ts";
-import { adoptIncoming, openIncoming, type Volume, type VolumeOptions } from "../volume/mod.ts";
+import type { Applied, ImageSource } from "../image/mod.ts";
+import { relationOf, type Volume } from "../volume/mod.ts";
 import type { Node } from "./node.ts";
-import type { Peer, PeerPlan } from "./peer.ts";
+import { backoffOf, pause } from "./pause.ts";
+import type { Peer, PeerPlan, PeerRequest } from "./peer.ts";
+import { receiveImage, type ReceiveOptions } from "./receive.ts";
 
 /** Settings of a {@linkcode Puller}. */
-export interface PullOptions {
+export interface PullOptions extends Pick<ReceiveOptions, "volumeOptions" | "drainMs" | "opened"> {
   /** In order of preference. */
   readonly parents: readonly Peer[];
-  readonly volumeOptions?: VolumeOptions;
-  /** Longest wait for readers of what must go, ms; 10,000 by default. */
-  readonly drainMs?: number;
   /** Failures in a row without a byte of progress before a pull gives up; 5 by default. */
   readonly attempts?: number;
   /** First pause between attempts, ms; doubles each time. 200 by default. */
   readonly backoffMs?: number;
-  /** Called for a volume that took the place of another. */
-  readonly opened?: (volume: Volume) => void;
+  /** `all`: takes every snapshot that is newer than the one here, and keeps them. */
+  readonly snapshots?: "all" | undefined;
 }
 
 /** What a pull did. */
@@ -65,12 +66,14 @@ export class Puller {
    * @throws {VolcastError} `io` when no parent can be reached; `diverged`, `damaged` from them.
    */
   pull(signal?: AbortSignal): Promise<PullResult> {
-    this.#running ??= this.#pull(signal).finally(() => this.#running = undefined);
+    this.#running ??= this.#node.pulling((ending) => this.#pull(ending), signal)
+      .finally(() => this.#running = undefined);
     return this.#running;
   }
 
-  async #pull(signal?: AbortSignal): Promise<PullResult> {
+  async #pull(signal: AbortSignal): Promise<PullResult> {
     const node = this.#node;
+    if (node.volumeIfAny?.role === "origin") throw isOrigin(node);
     try {
       const { peer, plan } = await this.#ask(signal);
       const current = node.volumeIfAny?.current;
@@ -86,7 +89,6 @@ export class Puller {
         if (error instanceof VolcastError && error.kind === "damaged") this.#suspect = peer;
         throw error;
       });
-      node.announceMaster();
       return {
         kind: plan.base === undefined ? "full" : "increment",
         parent: peer.name,
@@ -97,8 +99,6 @@ export class Puller {
       const parent = node.upstream?.parent ?? this.#options.parents[0].name;
       node.upstream = { ...node.upstream, parent, error: messageOf(error) };
       throw error;
-    } finally {
-      node.transfer = undefined;
     }
   }
 
@@ -109,13 +109,13 @@ export class Puller {
     const failures: unknown[] = [];
     for (const peer of this.#inOrder()) {
       try {
-        const since = current === undefined ? {} : { since: current.id };
-        const plan = await peer.plan({ ...since, site: node.name }, signal);
+        const plan = await peer.plan(this.#request(current?.id), signal);
         if (plan.chain.includes(node.name)) throw loop(node.name, peer, plan);
         const volumeId = node.volumeIfAny?.volumeId;
         if (volumeId !== undefined && volumeId !== plan.volumeId) {
           throw otherVolume(peer, plan.volumeId, volumeId);
         }
+        checkHistory(peer, plan, node.volumeIfAny);
         const behind = current !== undefined && plan.base === undefined &&
           plan.top !== current.id && cpOf(plan.top) < current.cp;
         if (behind) throw isBehind(peer, plan, current.name);
@@ -133,12 +133,23 @@ export class Puller {
       }
     }
     if (failures.length === 1) throw failures[0];
+    const diverged = failures.find((one) => one instanceof VolcastError && one.kind === "diverged");
     throw new VolcastError(
-      "io",
+      diverged === undefined ? "io" : "diverged",
       `Cannot pull: none of ${failures.length} parents can serve (${
         failures.map(messageOf).join("; ")
       })`,
+      (diverged as VolcastError | undefined)?.hint,
     );
+  }
+
+  #request(since: string | undefined): PeerRequest {
+    const { snapshots } = this.#options;
+    return {
+      site: this.#node.name,
+      ...(since === undefined ? {} : { since }),
+      ...(snapshots === undefined ? {} : { snapshots }),
+    };
   }
 
   #inOrder(): readonly Peer[] {
@@ -149,47 +160,11 @@ export class Puller {
   }
 
   async #take(peer: Peer, plan: PeerPlan, signal?: AbortSignal): Promise<Applied> {
-    const node = this.#node;
     const source = this.#source(peer, plan, signal);
-    const options = {
-      drainMs: this.#options.drainMs ?? 10_000,
+    return await receiveImage(this.#node, plan, source, {
+      ...this.#options,
       ...(signal === undefined ? {} : { signal }),
-      progress: (done: number, total: number) => {
-        node.transfer = { top: plan.top, done, total };
-        node.events.emit({ type: "progress", top: plan.top, done, total });
-      },
-    };
-    if (plan.base !== undefined) return await applyImage(node.volume, source, options);
-    return await this.#takeFull(plan, source, options);
-  }
-
-  /** A full image comes into a file of its own, which takes the old one's place when complete. */
-  async #takeFull(
-    plan: PeerPlan,
-    source: ImageSource,
-    options: Parameters<typeof applyImage>[2],
-  ): Promise<Applied> {
-    const node = this.#node;
-    const incoming = openIncoming(node.path, plan, this.#options.volumeOptions);
-    let applied: Applied;
-    try {
-      applied = incoming.hasRoot
-        ? alreadyThere(plan, incoming.current.name)
-        : await applyImage(incoming, source, options);
-      // The sites below stay known; what they stand on is told by them again.
-      const sites = node.volumeIfAny?.local.sites ?? {};
-      await incoming.updateLocal((state) => {
-        state.sites = structuredClone(sites);
-      });
-    } catch (error) {
-      await incoming.close();
-      throw error;
-    }
-    adoptIncoming(node.path);
-    this.#options.opened?.(incoming);
-    const old = node.replace(incoming);
-    if (old !== undefined) void retire(old, options?.drainMs ?? 0);
-    return applied;
+    });
   }
 
   #source(first: Peer, plan: PeerPlan, signal?: AbortSignal): ImageSource {
@@ -207,7 +182,7 @@ export class Puller {
             signal?.throwIfAborted();
             turn++;
             if (++failures >= attempts * order.length) throw error;
-            await pause(backoffMs, failures, signal);
+            await pause(backoffOf(backoffMs, failures), signal);
           }
         }
       },
@@ -217,7 +192,7 @@ export class Puller {
         // What came was wrong, not just cut: ask somebody else.
         if (error instanceof VolcastError || failures > 1) turn++;
         if (failures >= attempts) return false;
-        await pause(backoffMs, failures, signal);
+        await pause(backoffOf(backoffMs, failures), signal);
         return true;
       },
     };
@@ -238,40 +213,6 @@ export class Puller {
   }
 }
 
-function alreadyThere(plan: PeerPlan, name: string): Applied {
-  return {
-    top: plan.top,
-    name,
-    blocks: plan.blockCount,
-    bytes: 0,
-    byteCount: plan.byteCount,
-    dropped: [],
-  };
-}
-
-/** Lets readers of a replaced volume end, for a while. */
-async function retire(volume: Volume, drainMs: number): Promise<void> {
-  const deadline = Date.now() + drainMs;
-  while (volume.leases.size > 0 && Date.now() < deadline) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  await volume.close();
-}
-
-function pause(backoffMs: number, failures: number, signal?: AbortSignal): Promise<void> {
-  // Full jitter: many sites that lost one parent must not come back at the same moment.
-  const limit = Math.min(10_000, backoffMs * 2 ** failures);
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, limit * (0.5 + Math.random() / 2));
-    signal?.addEventListener("abort", done);
-  });
-}
-
 function cpOf(id: string): number {
   return Number(id.split("-")[0]);
 }
@@ -283,6 +224,33 @@ function loop(name: string, peer: Peer, plan: PeerPlan): VolcastError {
       plan.chain.join(" <- ")
     }) contains this node, '${name}'`,
     "Give each node a name of its own (--site) and a parent that is not below it",
+  );
+}
+
+/** A parent that does not know this node's snapshot may only be one of its line; see `history.ts`. */
+function checkHistory(peer: Peer, plan: PeerPlan, volume: Volume | undefined): void {
+  const { history, base, top } = plan;
+  if (volume === undefined || history === undefined || base !== undefined) return;
+  const { current } = volume;
+  if (top === current.id) return;
+  // One that is an older part of this node's line is behind, which the CPs tell.
+  if (relationOf(volume.history, history) !== "diverged") return;
+  const here = volume.history.epoch;
+  throw new VolcastError(
+    "diverged",
+    `Cannot pull from ${peer.name}: its history, in epoch ${history.epoch}, and this node's, in epoch ` +
+      `${here} at '${current.name}', went apart`,
+    history.epoch < here
+      ? `It is a source from before a takeover: run volcast resync there, or choose another parent`
+      : `To see what would be lost by going back to what both have: volcast resync VOLUME --parent ${peer.name}`,
+  );
+}
+
+function isOrigin({ path, volume }: Node): VolcastError {
+  return new VolcastError(
+    "diverged",
+    `Cannot pull into ${path}: it is an origin, of epoch ${volume.root.epoch}, and has a history of its own`,
+    `To follow a parent, and see first what would be lost by that: volcast resync ${path} --parent URL`,
   );
 }
 

@@ -6,7 +6,9 @@
 
 import { VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
-import { MASTER, type Snapshot, type Volume } from "../volume/mod.ts";
+import { nothingPublished } from "../image/mod.ts";
+import { ACTIVE, MASTER, type Snapshot, type Volume } from "../volume/mod.ts";
+import { isMirrorSnapshot } from "./mirror.ts";
 
 /** What a caller asks for. */
 export interface ReplicationRequest {
@@ -21,7 +23,7 @@ export interface ReplicationRequest {
 /** What the caller gets. */
 export interface Selection {
   readonly top: Snapshot;
-  /** Absent: a full image. */
+  /** Absent: a full image. It may be a shadow. */
   readonly base?: Snapshot;
   /** Why it is a full image although a base was named. */
   readonly fullBecause?: "unknown-base" | "new-site";
@@ -45,41 +47,50 @@ export function selectImage(volume: Volume, request: ReplicationRequest): Select
     const { sites } = volume.local;
     const position = Object.hasOwn(sites, site) ? sites[site].snapshot : undefined;
     if (position === undefined) return { top, fullBecause: "new-site" };
-    const base = volume.find(position);
+    const base = volume.findBase(position);
     return base === undefined ? { top, fullBecause: "unknown-base" } : { top, base };
   }
-  const base = volume.find(since);
+  const base = volume.findBase(since);
   if (base !== undefined) return { top, base };
   checkSameHistory(volume, since);
   return { top, fullBecause: "unknown-base" };
 }
 
 function selectTop(volume: Volume, { since, to, site }: ReplicationRequest): Snapshot {
-  if (to !== undefined) return volume.resolve(to);
-  const newest = volume.snapshots().at(-1);
-  if (newest === undefined) {
-    throw new VolcastError(
-      "not-found",
-      "Cannot make an image: nothing has been published yet",
-      "Publish first: volcast publish VOLUME DIR --as NAME",
-    );
-  }
+  if (to !== undefined) return replicated(volume, volume.resolve(to));
+  // What a mirror takes for itself goes again with its next round.
+  const newest = volume.role === "origin"
+    ? volume.snapshots().findLast(({ name }) => !isMirrorSnapshot(name))
+    : volume.snapshots().at(-1);
+  if (newest === undefined) throw nothingPublished();
   const asksServersPointer = site === undefined && since !== undefined &&
     volume.pointers().some((pointer) => pointer.name === since);
   if (asksServersPointer) return newest;
   return volume.find(MASTER) ?? newest;
 }
 
+/** Sites get what was applied here; what was changed here stays here. */
+function replicated(volume: Volume, top: Snapshot): Snapshot {
+  if (top.name === ACTIVE) return volume.current;
+  if (!volume.localSnapshots().some(({ id }) => id === top.id)) return top;
+  throw new VolcastError(
+    "diverged",
+    `Cannot replicate '${top.name}': it is a snapshot of local changes, which the next image takes away`,
+    `To copy it nevertheless: GET /image?select=${encodeURIComponent(top.name)}`,
+  );
+}
+
 /** A consistency point of this number with another root: the caller's history is not this one. */
 function checkSameHistory(volume: Volume, since: string): void {
   if (!SNAPSHOT_ID_PATTERN.test(since)) return;
   const cp = Number(since.split("-")[0]);
-  const known = [...volume.snapshots(), volume.current].find((snapshot) => snapshot.cp === cp);
-  if (known === undefined) return;
+  const known = [...volume.snapshots(), ...volume.shadows(), volume.current]
+    .find((snapshot) => snapshot.cp === cp);
+  if (known === undefined || known.id === since) return;
   throw new VolcastError(
     "diverged",
     `Cannot make an increment since ${since}: here consistency point ${cp} is ${known.id}, so the two ` +
       "volumes have different histories",
-    "Take a full image: leave 'since' out",
+    "Go back to what both have: volcast resync. Or take a full image: leave 'since' out",
   );
 }

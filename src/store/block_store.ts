@@ -4,8 +4,8 @@
  * @module
  */
 
-/** Bytes of a block, as the formats have it too. */
-export const BLOCK_SIZE = 4096;
+import { assert } from "../core/mod.ts";
+import { BLOCK_SIZE } from "../format/mod.ts";
 
 /**
  * A block store. Reads and writes are synchronous, since one cursor serves them all (`Deno.FsFile`
@@ -29,6 +29,39 @@ export interface BlockStore {
   write(vbn: number, source: Uint8Array): void;
   /** Makes everything written before the call durable. @throws {VolcastError} `io`. */
   sync(): Promise<void>;
+  /**
+   * Says that nobody needs `count` blocks from `vbn` on any more: a store that gives room to what is
+   * written only can use the room again. Reads of them give zeros or old data from now on.
+   */
+  discard?(vbn: number, count: number): void;
+  /**
+   * Reads several runs of blocks at once, where that is faster: they lie on several devices. The
+   * targets belong to the store until the promise settles. What is written meanwhile to the blocks that
+   * are read may be in them, or not.
+   * @throws {VolcastError} `io`; then no read is under way any more.
+   */
+  readParallel?(parts: readonly ReadPart[]): Promise<void>;
   /** Gives the store back. Nothing is made durable by it. */
   close(): void;
+}
+
+/** A run of blocks to read: as in {@linkcode BlockStore.read}. */
+export interface ReadPart {
+  readonly vbn: number;
+  readonly target: Uint8Array;
+}
+
+/** A store that knows which blocks were written to it. */
+export interface SparseStore extends BlockStore {
+  /** Whether a block was written and not discarded since. */
+  has(vbn: number): boolean;
+}
+
+/** A run within a store, in bytes of whole blocks. @throws {Error} When it is not. */
+export function checkRun(capacity: number, vbn: number, byteCount: number): void {
+  assert(byteCount % BLOCK_SIZE === 0, `${byteCount} bytes are not whole blocks`);
+  assert(
+    vbn >= 0 && vbn + byteCount / BLOCK_SIZE <= capacity,
+    `VBN ${vbn} and ${byteCount} bytes of ${capacity} blocks`,
+  );
 }

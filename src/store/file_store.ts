@@ -13,28 +13,55 @@
  * @module
  */
 
-import { assert, messageOf, VolcastError } from "../core/mod.ts";
-import { BLOCK_SIZE, type BlockStore } from "./block_store.ts";
+import { messageOf, VolcastError } from "../core/mod.ts";
+import { BLOCK_SIZE } from "../format/mod.ts";
+import { type BlockStore, checkRun } from "./block_store.ts";
+import { FileReader } from "./file_reader.ts";
 
 /** Options of {@linkcode FileStore.open}. */
 export interface FileStoreOptions {
-  /** Blocks; by default the size of the file. */
+  /** Blocks, which a file gets at once, sparse; by default the size of the file. */
   readonly capacity?: number;
+  /** Blocks to which a file may grow as it is written; a device stays as it is. */
+  readonly most?: number;
   /** Makes a new file, and fails when there is one. */
   readonly create?: boolean;
+  /** Whether {@linkcode FileStore.readParallel} is there: reads beside others, of other stores. */
+  readonly parallel?: boolean;
 }
 
 /** See the module. */
 export class FileStore implements BlockStore {
   readonly path: string;
   readonly capacity: number;
+  /** Blocks that the file had when it was opened. */
+  readonly initialBlocks: number;
+  /** There if it was asked for. */
+  readonly readParallel?: NonNullable<BlockStore["readParallel"]>;
   readonly #file: Deno.FsFile;
+  readonly #reader: FileReader | undefined;
   #failure: VolcastError | undefined;
 
-  private constructor(path: string, file: Deno.FsFile, capacity: number) {
+  private constructor(
+    path: string,
+    file: Deno.FsFile,
+    options: { blocks: number; capacity?: number; parallel?: boolean },
+  ) {
     this.path = path;
     this.#file = file;
-    this.capacity = capacity;
+    this.initialBlocks = options.blocks;
+    this.capacity = options.capacity ?? options.blocks;
+    if (!options.parallel) return;
+    const reader = new FileReader(path);
+    this.#reader = reader;
+    this.readParallel = async (parts) => {
+      for (const { vbn, target } of parts) checkRun(this.capacity, vbn, target.length);
+      try {
+        await reader.read(parts);
+      } catch (error) {
+        throw ioError(`Cannot read ${path} from VBN ${parts[0].vbn} on`, error);
+      }
+    };
   }
 
   /**
@@ -53,11 +80,16 @@ export class FileStore implements BlockStore {
       if (!file.tryLockSync(true)) {
         throw new VolcastError("busy", `Cannot open ${path}: another process has it open`);
       }
-      const size = info.isBlockDevice ? file.seekSync(0, Deno.SeekMode.End) : info.size;
+      const blocks = blocksOf(file, info);
       if (options.capacity !== undefined && info.isFile) {
         file.truncateSync(options.capacity * BLOCK_SIZE);
       }
-      return new FileStore(path, file, options.capacity ?? Math.floor(size / BLOCK_SIZE));
+      const capacity = options.capacity ?? (info.isFile ? options.most : undefined);
+      return new FileStore(path, file, {
+        blocks,
+        ...(capacity === undefined ? {} : { capacity }),
+        parallel: options.parallel ?? false,
+      });
     } catch (error) {
       file.close();
       throw error;
@@ -67,7 +99,7 @@ export class FileStore implements BlockStore {
   /** Opens a file only to look at it, past its lock. */
   static peek(path: string): FileStore {
     const file = Deno.openSync(path, { read: true });
-    return new FileStore(path, file, Math.floor(file.statSync().size / BLOCK_SIZE));
+    return new FileStore(path, file, { blocks: blocksOf(file, file.statSync()) });
   }
 
   /** Makes the names in a directory durable. A file system that cannot do that is left alone. */
@@ -81,7 +113,7 @@ export class FileStore implements BlockStore {
   }
 
   read(vbn: number, target: Uint8Array): void {
-    this.#checkBounds(vbn, target.length);
+    checkRun(this.capacity, vbn, target.length);
     try {
       this.#file.seekSync(vbn * BLOCK_SIZE, Deno.SeekMode.Start);
       let done = 0;
@@ -99,7 +131,7 @@ export class FileStore implements BlockStore {
   }
 
   write(vbn: number, source: Uint8Array): void {
-    this.#checkBounds(vbn, source.length);
+    checkRun(this.capacity, vbn, source.length);
     this.#checkHealth();
     try {
       this.#file.seekSync(vbn * BLOCK_SIZE, Deno.SeekMode.Start);
@@ -124,14 +156,7 @@ export class FileStore implements BlockStore {
     // lock, until it runs its program.
     this.#file.unlockSync();
     this.#file.close();
-  }
-
-  #checkBounds(vbn: number, byteCount: number): void {
-    assert(byteCount % BLOCK_SIZE === 0, `${byteCount} bytes are not whole blocks`);
-    assert(
-      vbn >= 0 && vbn + byteCount / BLOCK_SIZE <= this.capacity,
-      `VBN ${vbn} and ${byteCount} bytes of ${this.capacity} blocks`,
-    );
+    this.#reader?.close();
   }
 
   #checkHealth(): void {
@@ -147,6 +172,12 @@ export class FileStore implements BlockStore {
     );
     return this.#failure;
   }
+}
+
+/** A device has no size in what `stat` tells. */
+function blocksOf(file: Deno.FsFile, info: Deno.FileInfo): number {
+  const size = info.isBlockDevice ? file.seekSync(0, Deno.SeekMode.End) : info.size;
+  return Math.floor(size / BLOCK_SIZE);
 }
 
 function openFile(path: string, create: boolean): Deno.FsFile {
@@ -167,20 +198,23 @@ function openFile(path: string, create: boolean): Deno.FsFile {
         "Choose another path, or remove the file if it is not needed",
       );
     }
-    if (
-      error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.NotCapable
-    ) {
-      throw new VolcastError(
-        "denied",
-        `Cannot open ${path}: ${error.message}`,
-        error instanceof Deno.errors.NotCapable
-          ? "The compiled program may not touch /dev, /proc, /sys: put the file elsewhere, or run from " +
-            "source with deno run -A main.ts"
-          : "Run as the user that owns it, or change its permissions",
-      );
-    }
-    throw ioError(`Cannot open ${path}`, error);
+    throw deniedError(`Cannot open ${path}`, error) ?? ioError(`Cannot open ${path}`, error);
   }
+}
+
+/** What to say where the host, or the program's own permissions, forbid something. */
+export function deniedError(what: string, error: unknown): VolcastError | undefined {
+  const isForbidden = error instanceof Deno.errors.NotCapable;
+  if (!isForbidden && !(error instanceof Deno.errors.PermissionDenied)) return undefined;
+  return new VolcastError(
+    "denied",
+    `${what}: ${error.message}`,
+    isForbidden
+      ? "The compiled program may not touch /dev, /proc, /sys: put the file elsewhere; for a device make " +
+        "a node elsewhere, as in: mknod disk b $(stat -c '0x%t 0x%T' /dev/sdb); or run from source with " +
+        "deno run -A main.ts"
+      : "Run as the user that owns it, or change its permissions",
+  );
 }
 
 function ioError(what: string, error: unknown): VolcastError {

@@ -11,8 +11,9 @@
  * @module
  */
 
-import { assert, messageOf, VolcastError } from "../core/mod.ts";
-import { BLOCK_SIZE, type BlockStore } from "./block_store.ts";
+import { messageOf, VolcastError } from "../core/mod.ts";
+import { BLOCK_SIZE } from "../format/mod.ts";
+import { type BlockStore, checkRun } from "./block_store.ts";
 
 const GATHER_BLOCKS = 256;
 
@@ -23,9 +24,26 @@ export class GatheringStore implements BlockStore {
   #start = 0;
   #count = 0;
   #failure: VolcastError | undefined;
+  /** There where the store below has it. */
+  readonly discard?: NonNullable<BlockStore["discard"]>;
+  /** There where the store below has it. */
+  readonly readParallel?: NonNullable<BlockStore["readParallel"]>;
 
   constructor(under: BlockStore) {
     this.#under = under;
+    if (under.discard !== undefined) {
+      this.discard = (vbn, count) => {
+        this.#flushRun(vbn, count);
+        this.#checkHealth();
+        under.discard!(vbn, count);
+      };
+    }
+    if (under.readParallel !== undefined) {
+      this.readParallel = (parts) => {
+        for (const { vbn, target } of parts) this.#flushRun(vbn, target.length / BLOCK_SIZE);
+        return under.readParallel!(parts);
+      };
+    }
   }
 
   get capacity(): number {
@@ -38,18 +56,14 @@ export class GatheringStore implements BlockStore {
   }
 
   read(vbn: number, target: Uint8Array): void {
-    const count = target.length / BLOCK_SIZE;
-    if (this.#count > 0 && vbn < this.#start + this.#count && this.#start < vbn + count) {
-      this.flush();
-    }
+    this.#flushRun(vbn, target.length / BLOCK_SIZE);
     this.#under.read(vbn, target);
   }
 
   write(vbn: number, source: Uint8Array): void {
     this.#checkHealth();
+    checkRun(this.capacity, vbn, source.length);
     const count = source.length / BLOCK_SIZE;
-    assert(Number.isInteger(count), `${source.length} bytes are not whole blocks`);
-    assert(vbn >= 0 && vbn + count <= this.capacity, `VBN ${vbn} and ${count} blocks`);
     const follows = this.#count > 0 && vbn === this.#start + this.#count;
     if (!follows || this.#count + count > GATHER_BLOCKS) this.flush();
     if (count >= GATHER_BLOCKS) {
@@ -81,6 +95,13 @@ export class GatheringStore implements BlockStore {
 
   close(): void {
     this.#under.close();
+  }
+
+  /** Hands what is gathered down if a part of it lies in a run. */
+  #flushRun(vbn: number, count: number): void {
+    if (this.#count > 0 && vbn < this.#start + this.#count && this.#start < vbn + count) {
+      this.flush();
+    }
   }
 
   #handDown(vbn: number, bytes: Uint8Array): void {

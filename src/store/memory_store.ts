@@ -4,11 +4,11 @@
  * @module
  */
 
-import { assert } from "../core/mod.ts";
-import { BLOCK_SIZE, type BlockStore } from "./block_store.ts";
+import { BLOCK_SIZE } from "../format/mod.ts";
+import { checkRun, type SparseStore } from "./block_store.ts";
 
 /** Keeps written blocks in a map, so that capacity costs nothing. */
-export class MemoryStore implements BlockStore {
+export class MemoryStore implements SparseStore {
   readonly capacity: number;
   /** Blocks by VBN. */
   readonly blocks = new Map<number, Uint8Array>();
@@ -18,7 +18,7 @@ export class MemoryStore implements BlockStore {
   }
 
   read(vbn: number, target: Uint8Array): void {
-    this.#checkBounds(vbn, target.length);
+    checkRun(this.capacity, vbn, target.length);
     for (let at = 0; at < target.length; at += BLOCK_SIZE) {
       const block = this.blocks.get(vbn + at / BLOCK_SIZE);
       if (block === undefined) target.fill(0, at, at + BLOCK_SIZE);
@@ -27,10 +27,22 @@ export class MemoryStore implements BlockStore {
   }
 
   write(vbn: number, source: Uint8Array): void {
-    this.#checkBounds(vbn, source.length);
+    checkRun(this.capacity, vbn, source.length);
     for (let at = 0; at < source.length; at += BLOCK_SIZE) {
       this.blocks.set(vbn + at / BLOCK_SIZE, source.slice(at, at + BLOCK_SIZE));
     }
+  }
+
+  has(vbn: number): boolean {
+    return this.blocks.has(vbn);
+  }
+
+  discard(vbn: number, count: number): void {
+    if (count > this.blocks.size) {
+      for (const key of this.blocks.keys()) {
+        if (key >= vbn && key < vbn + count) this.blocks.delete(key);
+      }
+    } else for (let i = 0; i < count; i++) this.blocks.delete(vbn + i);
   }
 
   sync(): Promise<void> {
@@ -38,9 +50,4 @@ export class MemoryStore implements BlockStore {
   }
 
   close(): void {}
-
-  #checkBounds(vbn: number, byteCount: number): void {
-    assert(byteCount % BLOCK_SIZE === 0, `${byteCount} bytes are not whole blocks`);
-    assert(vbn >= 0 && vbn + byteCount / BLOCK_SIZE <= this.capacity, `VBN ${vbn} out of bounds`);
-  }
 }

@@ -8,3 +8,8 @@ export * from "./block_store.ts";
 export * from "./file_store.ts";
 export * from "./gathering_store.ts";
 export * from "./memory_store.ts";
+export * from "./open_store.ts";
+export * from "./overlay_store.ts";
+export * from "./packed_store.ts";
+export * from "./remapped_store.ts";
+export * from "./striped_store.ts";

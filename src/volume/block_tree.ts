@@ -41,6 +41,17 @@ interface DirtyBlock {
   newVbn: number;
 }
 
+/**
+ * Gets a pointer, its level (0: a block of the file), its number there and the VBN of the block of
+ * pointers that has it, 0 where that is the inode. @returns Whether to go below.
+ */
+export type VisitPointer = (
+  pointer: Pointer,
+  level: number,
+  index: number,
+  parent: number,
+) => boolean;
+
 /** See the module. */
 export class BlockTree {
   /** 0 when there are no blocks. */
@@ -69,6 +80,11 @@ export class BlockTree {
   /** Whether anything waits for `assign` and `write`. */
   get isDirty(): boolean {
     return this.#dirty.some((level) => level.size > 0);
+  }
+
+  /** Whether block `index` is in memory and waits for `assign` and `write`. */
+  isChanged(index: number): boolean {
+    return this.#dirty[0]?.has(index) ?? false;
   }
 
   /** Pointer to block `index` of the file; a hole where there is none, or none on disk yet. */
@@ -159,39 +175,39 @@ export class BlockTree {
    * Calls `visit` for each pointer on disk, top down and in order; it says whether to go below.
    * Holes are not visited. Only for trees without dirty blocks.
    */
-  forEachPointer(visit: (pointer: Pointer, level: number, index: number) => boolean): void {
+  forEachPointer(visit: VisitPointer): void {
     for (const _ of this.blocks(visit));
   }
 
   /** Like {@linkcode forEachPointer}, step by step: yields the blocks of the file that `visit` takes. */
-  *blocks(
-    visit: (pointer: Pointer, level: number, index: number) => boolean,
-  ): Generator<{ pointer: Pointer; index: number }> {
+  *blocks(visit: VisitPointer): Generator<{ pointer: Pointer; index: number }> {
     assert(!this.isDirty, "a tree is walked when it is on disk");
     if (this.height === 0) return;
     yield* this.#walk(visit, this.#slotView, {
       count: this.#slotCount,
       level: this.height - 1,
       first: 0,
+      parent: 0,
     });
   }
 
   *#walk(
-    visit: (pointer: Pointer, level: number, index: number) => boolean,
+    visit: VisitPointer,
     view: DataView,
-    at: { count: number; level: number; first: number },
+    at: { count: number; level: number; first: number; parent: number },
   ): Generator<{ pointer: Pointer; index: number }> {
     const { level } = at;
     for (let i = 0; i < at.count; i++) {
       const pointer = getPointer(view, i);
       const index = at.first + i;
-      if (pointer.vbn === 0 || !visit(pointer, level, index)) continue;
+      if (pointer.vbn === 0 || !visit(pointer, level, index, at.parent)) continue;
       if (level === 0) yield { pointer, index };
       else {
         yield* this.#walk(visit, viewOf(this.#io.read(pointer)), {
           count: POINTERS_PER_BLOCK,
           level: level - 1,
           first: index * POINTERS_PER_BLOCK,
+          parent: pointer.vbn,
         });
       }
     }

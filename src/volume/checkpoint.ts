@@ -4,7 +4,8 @@
  * The order is what makes a crash harmless: blocks first, all of them to places that no root on
  * disk uses; then a sync; only then the caller moves the superblock. What must be written last is
  * the map of what is used, because writing it uses blocks: so first every block gets its place (a
- * loop that ends, since a block that has one is not asked again), and then all are written.
+ * loop that ends, since a block that has one is not asked again), and then all are written. The same
+ * goes for the planes of shadows, which lose the bit of every block that gets used.
  *
  * @module
  */
@@ -33,7 +34,8 @@ export interface CheckpointParts {
   readonly oldRoot: number;
   readonly time: bigint;
   readonly volumeId: string;
-  readonly epoch: number;
+  /** The epoch, and the takeovers that led to it. */
+  readonly line: Pick<Root, "epoch" | "takeovers">;
 }
 
 /**
@@ -48,13 +50,17 @@ export function writeCheckpoint(parts: CheckpointParts): { pointer: Pointer; roo
   if (parts.oldRoot !== 0) space.free(parts.oldRoot);
   // The block that holds the metafiles' inodes changes for certain: their trees get new places.
   const metaInodes = inodeTree.writableBlock(0);
+  const { shadows } = space;
   for (let more = true; more;) {
     more = inodeTree.assign();
+    if (shadows !== undefined) more = shadows.tree.assign() || more;
     more = space.map.assign() || more;
     more = space.summary.assign() || more;
   }
   space.detachWorkingPage();
-  for (const [ino, tree] of [[INO.blockMap, space.map], [INO.summary, space.summary]] as const) {
+  const planes: [number, BlockTree][] = [[INO.blockMap, space.map], [INO.summary, space.summary]];
+  if (shadows !== undefined) planes.push([INO.shadows, shadows.tree]);
+  for (const [ino, tree] of planes) {
     tree.write();
     putMetafile(live, metaInodes, ino, tree);
   }
@@ -63,7 +69,8 @@ export function writeCheckpoint(parts: CheckpointParts): { pointer: Pointer; roo
     volumeId: parts.volumeId,
     cp: live.cp,
     time: parts.time,
-    epoch: parts.epoch,
+    epoch: parts.line.epoch,
+    takeovers: parts.line.takeovers,
     nonce: crypto.getRandomValues(new Uint8Array(8)),
     inodeCount: live.inodeCount,
     inodeLimit: live.inodeLimit,

@@ -1,6 +1,6 @@
 /**
- * Checking a whole volume: every pointer, plane, table, directory and link count, of the current root
- * and of every snapshot. Writes nothing.
+ * Checking a whole volume: every pointer, plane, table, directory and link count, of the current root,
+ * of every snapshot, and of a replica's local changes. Writes nothing.
  *
  * @module
  */
@@ -18,6 +18,7 @@ import {
 import { INO, type Pointer, typeOfMode } from "../format/mod.ts";
 import type { FileSystem } from "./file_system.ts";
 import { PlaneFile } from "./plane_file.ts";
+import { checkShadowContent, checkShadowFile } from "./shadow_check.ts";
 import type { Snapshot, Volume } from "./volume.ts";
 import { ContentChecker, walkRoot } from "./walk.ts";
 
@@ -63,15 +64,17 @@ export function fsck(
   const roots = uniqueRoots(volume);
   const total = roots.reduce((blocks, root) => blocks + root.blockCount, 0);
   let done = 0;
+  const finder = (snapshot: Snapshot) => (problem: string) => {
+    findingCount++;
+    if (findings.length < MAX_FINDINGS) findings.push({ snapshot: snapshot.name, problem });
+  };
   for (const snapshot of roots) {
-    const find = (problem: string) => {
-      findingCount++;
-      if (findings.length < MAX_FINDINGS) findings.push({ snapshot: snapshot.name, problem });
-    };
+    const find = finder(snapshot);
     try {
       checkBlocks(volume, snapshot, checked, find, () => {
         if (++done % 4096 === 0) options.progress?.(done, total);
       });
+      checkShadowFile(volume, snapshot, find);
       const counts = checkNames(volume.fileSystem(snapshot), find);
       if (snapshot.id === volume.current.id) Object.assign(report, counts);
     } catch (error) {
@@ -79,11 +82,10 @@ export function fsck(
       find(error.message);
     }
   }
-  if (volume.role === "origin" && findingCount === 0) {
-    checkSummary(volume, (problem) => {
-      findingCount++;
-      findings.push({ snapshot: "active", problem });
-    });
+  const hasSummary = volume.role === "origin" || volume.superblock.branch !== undefined;
+  if (findingCount === 0) {
+    if (hasSummary) checkSummary(volume, finder(volume.active));
+    checkShadowContent(volume, checked.plane, finder(volume.current));
   }
   return {
     clean: findingCount === 0,
@@ -96,8 +98,8 @@ export function fsck(
 }
 
 function uniqueRoots(volume: Volume): Snapshot[] {
-  const byId = new Map(volume.snapshots().map((snapshot) => [snapshot.id, snapshot]));
-  byId.set(volume.current.id, volume.current);
+  const byId = new Map(volume.keptSnapshots().map((snapshot) => [snapshot.id, snapshot]));
+  for (const root of [volume.current, volume.active]) byId.set(root.id, root);
   return [...byId.values()];
 }
 
@@ -258,9 +260,9 @@ function checkFreeInodes(
 }
 
 function checkSummary(volume: Volume, find: (problem: string) => void): void {
-  const planes = volume.snapshots().map((snapshot) => volume.plane(snapshot));
-  const { tree } = volume.fileSystem(volume.current).open(INO.summary);
-  const summary = new PlaneFile(tree, volume.plane(volume.current).pageCount);
+  const planes = volume.keptSnapshots().map((snapshot) => volume.plane(snapshot));
+  const { tree } = volume.fileSystem(volume.active).open(INO.summary);
+  const summary = new PlaneFile(tree, volume.plane(volume.active).pageCount);
   const expected = planes.length === 0 ? new BitPlane(summary.pageCount) : sum(...planes);
   if (!equalPlanes(summary, expected)) {
     find(

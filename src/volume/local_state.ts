@@ -49,6 +49,8 @@ export type SiteState = z.infer<typeof SITE_STATE>;
 const TRANSFER = z.object({
   top: snapshotId,
   base: snapshotId.optional(),
+  /** Which image it is; records of older versions do not say, and are not gone on with. */
+  image: z.string().regex(/^[0-9a-f]{32}$/).optional(),
   /** Frames that are durable. */
   frames: z.number().int().nonnegative(),
 });
@@ -58,6 +60,8 @@ const LOCAL_STATE = z.object({
   /** Snapshots whose blocks are all here; the current root's own is implied. */
   held: z.array(snapshotId).default([]),
   sites: z.record(z.string(), SITE_STATE).default({}),
+  /** Shadows that the pin budget made; they go when no site stands on them any more. */
+  shadowed: z.array(snapshotId).optional(),
   /** An image that is coming in. */
   transfer: TRANSFER.optional(),
 });

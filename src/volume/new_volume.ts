@@ -26,6 +26,7 @@ export function emptyRoot(volumeId: string): Root {
     freeInode: 0,
     blockCount: 0,
     inodeFile: { ...emptyInode(), mode: FILE_TYPE.file, nlink: 1 },
+    takeovers: [],
   };
 }
 

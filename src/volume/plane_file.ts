@@ -1,40 +1,55 @@
 /**
- * A plane that is stored as a file: the block map of a root, or the summary.
+ * A plane that is stored as a file, or as a stretch of one: the block map of a root, the summary, or a
+ * slot of the file of shadow planes.
  *
  * @module
  */
 
 import { type Plane, ZERO_PAGE } from "../core/mod.ts";
-import { ZERO_BLOCK } from "../format/mod.ts";
+import { POINTERS_PER_BLOCK, ZERO_BLOCK } from "../format/mod.ts";
 import type { BlockTree } from "./block_tree.ts";
 
 /** See the module. Read-only; the tree below has no dirty blocks. */
 export class PlaneFile implements Plane {
   readonly pageCount: number;
   readonly tree: BlockTree;
+  /** Block of the file that is the plane's page 0. */
+  readonly #first: number;
 
-  constructor(tree: BlockTree, pageCount: number) {
+  constructor(tree: BlockTree, pageCount: number, first = 0) {
     this.tree = tree;
     this.pageCount = pageCount;
+    this.#first = first;
   }
 
   page(index: number): Uint32Array {
-    return wordsOf(this.tree.block(index));
+    return wordsOf(this.tree.block(this.#first + index));
   }
 
   *pages(): Iterable<number> {
     const found: number[] = [];
     this.tree.forEachPointer((_, level, index) => {
-      if (level === 0) found.push(index);
+      const span = POINTERS_PER_BLOCK ** level;
+      const start = index * span - this.#first;
+      if (start >= this.pageCount || start + span <= 0) return false;
+      if (level === 0) found.push(start);
       return true;
     });
     yield* found;
   }
 
   differing(other: Plane): Iterable<number> | undefined {
-    return other instanceof PlaneFile && other.tree.height === this.tree.height
-      ? this.tree.differing(other.tree)
+    return other instanceof PlaneFile && other.tree.height === this.tree.height &&
+        other.#first === this.#first
+      ? this.#differing(other)
       : undefined;
+  }
+
+  *#differing(other: PlaneFile): Generator<number> {
+    for (const index of this.tree.differing(other.tree)) {
+      const page = index - this.#first;
+      if (page >= 0 && page < this.pageCount) yield page;
+    }
   }
 }
 

@@ -8,6 +8,8 @@
  * 2. `freeCount` is exactly the number of such blocks.
  * 3. What a consistency point freed becomes free when it is durable and the last lease that could
  *    read it is gone.
+ * 4. What is given out loses its bit in every shadow, so that a shadow never forbids a block and never
+ *    says of other content that it is its own (see `shadows.ts`).
  *
  * @module
  */
@@ -15,6 +17,7 @@
 import {
   assert,
   BitPlane,
+  nextClearBit,
   PAGE_BITS,
   PAGE_WORDS,
   popcountWord,
@@ -22,9 +25,12 @@ import {
   VolcastError,
   ZERO_PAGE,
 } from "../core/mod.ts";
-import type { Extent } from "../format/mod.ts";
+import type { Extent, Inode } from "../format/mod.ts";
+import type { BlockIo } from "./block_io.ts";
 import type { Allocator, BlockTree } from "./block_tree.ts";
+import type { Marks } from "./marks.ts";
 import { wordsOf } from "./plane_file.ts";
+import { ShadowFile } from "./shadows.ts";
 
 interface Quarantine {
   readonly cp: number;
@@ -39,6 +45,8 @@ interface WorkingPage {
   readonly used: Uint32Array;
   /** The page of the block map, there once something on it was given out. */
   map: Uint32Array | undefined;
+  /** Blocks of the page that any shadow has; absent where none has. */
+  readonly shadowed: Uint32Array | undefined;
 }
 
 /** See the module. */
@@ -64,6 +72,9 @@ export class Space implements Allocator {
   reclaim: () => void = () => {};
   /** Inodes changed in memory: each may ask for a block at the consistency point. */
   waitingInodes: () => number = () => 0;
+  #shadows: ShadowFile | undefined;
+  /** Who is told of every block that is given out or back. */
+  readonly marks: Set<Marks> = new Set();
   #cursor: number;
   #work: WorkingPage | undefined;
 
@@ -97,6 +108,31 @@ export class Space implements Allocator {
       }
     }
     this.freeCount = this.#data.count - used;
+  }
+
+  /** The planes of shadows, where there are any. */
+  get shadows(): ShadowFile | undefined {
+    return this.#shadows;
+  }
+
+  /** Takes the file of shadow planes of an opened file system, or a new one. */
+  attachShadows(io: BlockIo, inode: Inode): ShadowFile {
+    this.#work = undefined;
+    return this.#shadows = new ShadowFile(inode, {
+      io,
+      allocator: this,
+      pageCount: this.#pageCount,
+      // What a consistency point may need for anything else stays out of the shadows' reach.
+      isShort: () =>
+        this.freeCount - this.dirtyCount - this.waitingInodes() < Math.ceil(this.#floor * 3 / 4),
+    });
+  }
+
+  /** The last shadow went, and its file with it. */
+  detachShadows(): void {
+    this.#shadows?.remove();
+    this.#shadows = undefined;
+    this.#work = undefined;
   }
 
   /** Blocks kept back for consistency points; half of them for those that delete snapshots. */
@@ -173,7 +209,7 @@ export class Space implements Allocator {
       const index = Math.floor(this.#cursor / PAGE_BITS);
       const work = this.#workOn(index);
       const limit = Math.min(PAGE_BITS, end - index * PAGE_BITS);
-      const start = nextZero(work.used, this.#cursor % PAGE_BITS, limit);
+      const start = nextClearBit(work.used, this.#cursor % PAGE_BITS, limit);
       if (start === limit) {
         this.#cursor = (index + 1) * PAGE_BITS;
         continue;
@@ -186,11 +222,13 @@ export class Space implements Allocator {
         mark(work.map, start + count);
         count++;
       }
+      this.#takeFromShadows(work, start, count);
       const run = { start: index * PAGE_BITS + start, count };
       this.#fresh.setRun(run.start, count);
       this.#cursor = run.start + count;
       this.mapCount += count;
       this.freeCount -= count;
+      if (this.marks.size > 0) { for (const marks of this.marks) marks.allocated(run); }
       return run;
     }
     throw new VolcastError(
@@ -198,6 +236,18 @@ export class Space implements Allocator {
       `Cannot write: none of the volume's ${this.#data.count} blocks is free`,
       "Delete snapshots, or make a larger volume",
     );
+  }
+
+  /** Blocks of the working page were given out: the shadows that have them lose them. */
+  #takeFromShadows({ index, shadowed }: WorkingPage, start: number, count: number): void {
+    if (shadowed === undefined) return;
+    let any = false;
+    for (let bit = start; bit < start + count; bit++) {
+      if (!isSet(shadowed, bit)) continue;
+      unmark(shadowed, bit);
+      any = true;
+    }
+    if (any) this.#shadows?.clear(index, start, count);
   }
 
   free(vbn: number): void {
@@ -208,6 +258,7 @@ export class Space implements Allocator {
     assert(isSet(words, bit), `VBN ${vbn} is freed and not in use`);
     unmark(words, bit);
     this.mapCount--;
+    if (this.marks.size > 0) { for (const marks of this.marks) marks.freed(vbn); }
     if (!this.#fresh.has(vbn)) {
       this.#pending.set(vbn);
       return;
@@ -220,6 +271,11 @@ export class Space implements Allocator {
 
   dirtied(count: number): void {
     this.dirtyCount += count;
+  }
+
+  /** The planes in the file of shadows were changed: the working page has an old picture of them. */
+  shadowsChanged(): void {
+    this.#work = undefined;
   }
 
   /** Blocks `words` of page `index` left the summary; those not in use stay away until the next CP. */
@@ -283,7 +339,7 @@ export class Space implements Allocator {
       if (page === ZERO_PAGE) continue;
       for (let i = 0; i < PAGE_WORDS; i++) used[i] |= page[i];
     }
-    this.#work = { index, used, map: undefined };
+    this.#work = { index, used, map: undefined, shadowed: this.#shadows?.union(index) };
     return this.#work;
   }
 }
@@ -298,15 +354,4 @@ function mark(words: Uint32Array, bit: number): void {
 
 function unmark(words: Uint32Array, bit: number): void {
   words[bit >>> 5] &= ~(1 << (bit & 31));
-}
-
-/** First clear bit at or behind `from`, `limit` when there is none before it. */
-function nextZero(words: Uint32Array, from: number, limit: number): number {
-  let word = from >>> 5;
-  let free = ~words[word] & (0xffffffff << (from & 31));
-  while (free === 0) {
-    if (++word * 32 >= limit) return limit;
-    free = ~words[word];
-  }
-  return Math.min(limit, word * 32 + 31 - Math.clz32(free & -free));
 }

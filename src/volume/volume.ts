@@ -8,28 +8,28 @@
  *    is acknowledged after the consistency point that has it.
  * 3. The first error while writing poisons the volume: nothing is written after it, and the state on
  *    disk is that of the last consistency point.
- * 4. A replica's blocks change only through a received image; its root moves only by `flip`.
+ * 4. A replica's applied root moves only by `flip` and `goBack`. What is written beside it (a branch of
+ *    local changes) goes to blocks under no plane of what is held, and is gone before an image comes in.
  * 5. A snapshot is listed here only if the current root lists it (or is it) and its blocks are all
  *    here.
  *
  * States: open -> (write error) poisoned -> closed; open -> closed. A volume that a full image is
- * filling is `incoming`: it has no root until `flip`.
+ * filling is `incoming`: it has no root until `flip`. The roles, and what leads from one to another, are
+ * in `superblocks.ts`; how a received root becomes one that can be written is in `takeover.ts`.
  *
  * @module
  */
 
-import { assert, damaged, messageOf, pageCountOf, VolcastError } from "../core/mod.ts";
+import { assert, damaged, messageOf, paced, pageCountOf, VolcastError } from "../core/mod.ts";
 import {
-  BLOCK_SIZE,
   bytesToHex,
   decodePointers,
   decodeRoot,
   decodeSnapshots,
-  decodeSuperblock,
-  encodeSuperblock,
   INO,
   type Pointer,
   type PointerRecord,
+  type RemapHead,
   type Root,
   SNAPSHOT_ID_PATTERN,
   snapshotId,
@@ -40,17 +40,17 @@ import {
 } from "../format/mod.ts";
 import { type BlockStore, GatheringStore } from "../store/mod.ts";
 import { BlockCache, BlockIo } from "./block_io.ts";
-import { BlockTree } from "./block_tree.ts";
-import { writeCheckpoint } from "./checkpoint.ts";
 import { FileSystem } from "./file_system.ts";
+import type { History } from "./history.ts";
 import { type Lease, Leases } from "./leases.ts";
-import { LiveFileSystem, readAll } from "./live_file_system.ts";
+import { readAll } from "./live_file_system.ts";
 import { EMPTY_LOCAL_STATE, type LocalState, LocalZone } from "./local_state.ts";
 import { Mutex } from "./mutex.ts";
-import { emptyRoot, makeMetafiles } from "./new_volume.ts";
 import { PlaneFile } from "./plane_file.ts";
-import { Space } from "./space.ts";
-import { Writer } from "./writer.ts";
+import { readStaging, replaySteps, StagedView, type Staging, writeStaging } from "./staging.ts";
+import { readSuperblock, type RootPlace, type Step, Superblocks } from "./superblocks.ts";
+import type { Writer } from "./writer.ts";
+import { Writing } from "./writing.ts";
 
 /** Settings of an open volume. */
 export interface VolumeOptions {
@@ -62,6 +62,8 @@ export interface VolumeOptions {
   readonly checkpointMs?: number;
   /** ns since 1970; the host's clock by default. */
   readonly now?: () => bigint;
+  /** At a replica: whether it may be changed until the next image flushes that; no by default. */
+  readonly localWrites?: boolean;
 }
 
 /** What a new volume is made with. */
@@ -76,6 +78,11 @@ export interface Snapshot extends SnapshotRecord {
   readonly id: string;
 }
 
+/** A shadow snapshot: the plane of one whose blocks may be used again. It can only be a base. */
+export interface Shadow extends Snapshot {
+  readonly slot: number;
+}
+
 /** A file system held for reading. Release it when done: its blocks are kept until then. */
 export interface View {
   readonly snapshot: Snapshot;
@@ -83,6 +90,14 @@ export interface View {
   readonly fs: FileSystem;
   /** Ends the hold; more than once is fine. */
   release(): void;
+}
+
+/** Local changes that went because an image came in. */
+export interface Flushed {
+  /** Files made, changed and removed by them. */
+  readonly files: number;
+  /** Names of the snapshots taken of them. */
+  readonly snapshots: readonly string[];
 }
 
 /** Name under which the last consistency point can be read. */
@@ -93,43 +108,55 @@ export const MASTER = "master";
 /** See the module. */
 export class Volume {
   readonly zone: Zone;
-  readonly io: BlockIo;
   readonly leases: Leases;
   readonly options: Required<VolumeOptions>;
   readonly #store: GatheringStore;
   readonly #localZone: LocalZone;
-  readonly #exclusive = new Mutex();
   readonly #localMutex = new Mutex();
   readonly #fileSystems = new Map<string, FileSystem>();
   readonly volumeId: string;
-  #superblock: Superblock | undefined;
+  readonly #superblocks: Superblocks;
+  #io: BlockIo;
+  /** The view that has staged blocks where they lie, while there are some. */
+  #staged: StagedView | undefined;
   #local: LocalState;
   #root: Root | undefined;
+  #activeRoot: Root | undefined;
   #snapshots: SnapshotRecord[] = [];
   #pointers: PointerRecord[] = [];
-  #writer: Writer | undefined;
+  /** What the local changes' own tables add to the two above. */
+  #localSnapshots: Snapshot[] = [];
+  #localPointers: PointerRecord[] = [];
+  readonly #writing: Writing;
   /** What `snapshots` gives until the root or the local state changes. */
   #listed: readonly Snapshot[] | undefined;
   #poison: VolcastError | undefined;
   #closed = false;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #lastCheckpoint = 0;
 
   private constructor(
     store: BlockStore,
-    parts: { zone: Zone; volumeId: string; options: VolumeOptions },
+    parts: { zone: Zone; volumeId: string; options: VolumeOptions; superblock?: Superblock },
   ) {
     this.options = {
       cacheBytes: parts.options.cacheBytes ?? 64 * 2 ** 20,
       dirtyBytes: parts.options.dirtyBytes ?? 32 * 2 ** 20,
       checkpointMs: parts.options.checkpointMs ?? 10_000,
       now: parts.options.now ?? (() => BigInt(Date.now()) * 1_000_000n),
+      localWrites: parts.options.localWrites ?? false,
     };
     this.zone = parts.zone;
     this.volumeId = parts.volumeId;
     this.#store = new GatheringStore(store);
-    this.io = new BlockIo(this.#store, new BlockCache(this.options.cacheBytes));
-    this.leases = new Leases(() => this.#writer?.space.expire(this.leases.oldest));
+    this.#io = new BlockIo(this.#store, new BlockCache(this.options.cacheBytes));
+    this.#superblocks = new Superblocks(this.#io, parts, parts.superblock);
+    this.#writing = new Writing({
+      volume: this,
+      move: (step) => this.#move(step),
+      replay: () => this.#replay(),
+      guarded: (work) => this.#guarded(work),
+      checkHealthy: () => this.#checkHealthy(),
+    });
+    this.leases = new Leases(() => this.#writing.writer?.space.expire(this.leases.oldest));
     this.#localZone = new LocalZone(this.#store, this.zone);
     this.#local = this.#localZone.read();
   }
@@ -140,14 +167,8 @@ export class Volume {
     const volumeId = options.volumeId ?? bytesToHex(crypto.getRandomValues(new Uint8Array(16)));
     const volume = new Volume(store, { zone, volumeId, options });
     volume.#local = structuredClone(EMPTY_LOCAL_STATE);
-    const root = emptyRoot(volumeId);
-    const space = new Space(zone.data, pageCountOf(zone.capacity));
-    const live = new LiveFileSystem(volume.io, root, space, volume.options.now);
-    const { io, options: { now } } = volume;
-    makeMetafiles({ io, capacity: zone.capacity, now: now() }, live, space);
     await volume.#localZone.write(volume.#local);
-    await volume.#commitRoot(live, space, 0);
-    volume.#startWriting();
+    await volume.#writing.create();
     return volume;
   }
 
@@ -171,10 +192,14 @@ export class Volume {
         `Cannot open the volume: its data begins at VBN ${superblock.dataStart}, here at ${zone.data.start}`,
       );
     }
-    const volume = new Volume(store, { zone, volumeId: superblock.volumeId, options });
-    volume.#superblock = superblock;
+    const { volumeId } = superblock;
+    const volume = new Volume(store, { zone, volumeId, options, superblock });
+    const { remap } = superblock;
+    if (remap !== undefined) {
+      volume.#adoptView(volume.stagedView(readStaging(volume.io, remap, zone.data)));
+    }
     volume.#loadRoot();
-    if (superblock.role === "origin") volume.#startWriting();
+    volume.#writing.open();
     return volume;
   }
 
@@ -190,26 +215,40 @@ export class Volume {
     return new Volume(store, { zone: zoneOf(store.capacity), volumeId, options });
   }
 
+  /**
+   * Verified access to the blocks under the current root's plane, wherever they lie. Another one takes
+   * its place when an image with staged blocks becomes current: who reads an older root keeps this one.
+   */
+  get io(): BlockIo {
+    return this.#io;
+  }
+
   /** Whether this node writes the volume, or follows a parent. */
   get role(): "origin" | "replica" {
-    return this.#superblock?.role ?? "replica";
+    return this.#superblocks.inForce?.role ?? "replica";
   }
 
   /** Whether there is a root: false until a full image has come in whole. */
   get hasRoot(): boolean {
-    return this.#superblock !== undefined;
+    return this.#superblocks.inForce !== undefined;
   }
 
   /** The superblock in force. */
   get superblock(): Superblock {
-    assert(this.#superblock !== undefined, "the volume has a root");
-    return this.#superblock;
+    const { inForce } = this.#superblocks;
+    assert(inForce !== undefined, "the volume has a root");
+    return inForce;
   }
 
   /** The root in force: that of the last consistency point. */
   get root(): Root {
     assert(this.#root !== undefined, "the volume has a root");
     return this.#root;
+  }
+
+  /** The root that a writer goes on from: of the local changes where there are some. */
+  get activeRoot(): Root {
+    return this.#activeRoot ?? this.root;
   }
 
   /** What this node knows for itself. Read-only: see {@linkcode updateLocal}. */
@@ -219,12 +258,17 @@ export class Volume {
 
   /** Blocks that can be given out now; unknown (0) at a replica. */
   get freeBlocks(): number {
-    return this.#writer?.space.freeCount ?? 0;
+    return this.#writing.writer?.space.freeCount ?? 0;
   }
 
   /** Bytes of changed metadata in memory. */
   get dirtyBytes(): number {
-    return this.#writer === undefined ? 0 : this.#writer.dirtyBytes;
+    return this.#writing.writer?.dirtyBytes ?? 0;
+  }
+
+  /** Whether it was closed or abandoned. */
+  get isClosed(): boolean {
+    return this.#closed;
   }
 
   /** The error after which nothing is written any more, if there was one. */
@@ -246,16 +290,59 @@ export class Volume {
     };
   }
 
+  /**
+   * The file system that is read as `active`: at a replica with local changes those, else the current
+   * one. Parents and children know nothing of it.
+   */
+  get active(): Snapshot {
+    const { branch } = this.superblock;
+    if (branch === undefined) return this.current;
+    const { time, blockCount } = this.#activeRoot!;
+    return { ...branch, id: snapshotId(branch), name: ACTIVE, time, blockCount };
+  }
+
+  /** Where this node's history stands: that of its current root. */
+  get history(): History {
+    const { epoch, takeovers } = this.root;
+    return { epoch, takeovers, cp: this.superblock.cp };
+  }
+
+  /** Snapshots of local changes at a replica, oldest first. The next image takes them away. */
+  localSnapshots(): readonly Snapshot[] {
+    return this.#localSnapshots;
+  }
+
+  /** Snapshots that the table a writer goes on from lists: nothing else keeps blocks from being used. */
+  keptSnapshots(): readonly Snapshot[] {
+    return [...this.snapshots(), ...this.#localSnapshots];
+  }
+
+  /** Pointers that local changes have added. */
+  localPointers(): readonly PointerRecord[] {
+    return this.#localPointers;
+  }
+
   /** Snapshots that can be read here, oldest first. At a replica the current one is the last. */
   snapshots(): readonly Snapshot[] {
     return this.#listed ??= this.#listSnapshots();
   }
 
   #listSnapshots(): Snapshot[] {
-    const listed = this.#snapshots.map((record) => ({ ...record, id: snapshotId(record) }));
+    const listed = this.#snapshots.filter(({ slot }) => slot === undefined).map(withId);
     if (this.role === "origin") return listed;
     const held = new Set(this.#local.held);
     return [...listed.filter((snapshot) => held.has(snapshot.id)), this.current];
+  }
+
+  /** Shadows of the current root, oldest first. They are no snapshots: nothing can be read from them. */
+  shadows(): readonly Shadow[] {
+    return this.#snapshots.map(withId).filter(isShadow);
+  }
+
+  /** Shadows of any root that is here: what its own table says. */
+  shadowsIn(state: { id: string; root: Pointer }): readonly Shadow[] {
+    return decodeSnapshots(readAll(this.fileSystem(state), INO.snapshots)).map(withId)
+      .filter(isShadow);
   }
 
   /** Named pointers. At a replica `master` is what was applied, whatever the root's table says. */
@@ -276,6 +363,14 @@ export class Volume {
   resolve(ref: string): Snapshot {
     const found = this.find(ref);
     if (found !== undefined) return found;
+    const shadow = this.findBase(ref);
+    if (shadow !== undefined) {
+      throw new VolcastError(
+        "usage",
+        `Cannot read the snapshot '${shadow.name}': it is a shadow: its blocks may be used again`,
+        "It can only be the base of an image",
+      );
+    }
     const names = this.snapshots().map((snapshot) => snapshot.name);
     throw new VolcastError(
       "not-found",
@@ -288,20 +383,29 @@ export class Volume {
 
   /** Like {@linkcode resolve}, `undefined` when there is none. */
   find(ref: string): Snapshot | undefined {
-    const snapshots = this.snapshots();
-    const pointer = this.pointers().find((candidate) => candidate.name === ref);
-    const wanted = pointer?.snapshot ?? ref;
-    if (wanted === ACTIVE) return this.current;
+    const snapshots = this.keptSnapshots();
+    const pointers = [...this.pointers(), ...this.#localPointers];
+    const wanted = pointers.find((pointer) => pointer.name === ref)?.snapshot ?? ref;
+    if (wanted === ACTIVE) return this.active;
     return SNAPSHOT_ID_PATTERN.test(wanted)
-      ? snapshots.find((snapshot) => snapshot.id === wanted) ??
-        (this.current.id === wanted ? this.current : undefined)
+      ? [...snapshots, this.current, this.active].find((snapshot) => snapshot.id === wanted)
       : snapshots.find((snapshot) => snapshot.name === wanted);
+  }
+
+  /** Like {@linkcode find}, a shadow too: whatever can be the base of an image. */
+  findBase(ref: string): Snapshot | undefined {
+    return this.find(ref) ?? this.shadows().find(({ id, name }) => id === ref || name === ref);
+  }
+
+  /** Like {@linkcode resolve}, a shadow too. @throws {VolcastError} `not-found`. */
+  resolveBase(ref: string): Snapshot {
+    return this.findBase(ref) ?? this.resolve(ref);
   }
 
   /** Holds a file system for reading. @param ref As in {@linkcode resolve}. */
   view(ref: string = ACTIVE): View {
     const snapshot = this.resolve(ref);
-    const lease: Lease = this.leases.take(snapshot, this.superblock.cp);
+    const lease: Lease = this.leases.take(snapshot, this.active.cp);
     const fs = this.fileSystem(snapshot);
     return {
       snapshot,
@@ -331,25 +435,44 @@ export class Volume {
   }
 
   /**
+   * The plane of a shadow as of a root. What it has of the blocks of that root, or of any snapshot
+   * between the shadow and that root, holds what it held in the shadow's snapshot. The same at every
+   * node that has the root.
+   *
+   * @param id Of the shadow.
+   * @param state The root; the current one by default.
+   * @throws {VolcastError} `not-found` when it is no shadow in that root.
+   */
+  shadowPlane(id: string, state: { id: string; root: Pointer } = this.current): PlaneFile {
+    const shadow = this.shadowsIn(state).find((candidate) => candidate.id === id);
+    if (shadow === undefined) {
+      throw new VolcastError(
+        "not-found",
+        `Cannot find the shadow ${id}: it is none in ${state.id}`,
+        "Ask for it as of a later snapshot",
+      );
+    }
+    const pageCount = pageCountOf(this.zone.capacity);
+    const { tree } = this.fileSystem(state).open(INO.shadows);
+    return new PlaneFile(tree, pageCount, shadow.slot * pageCount);
+  }
+
+  /**
    * Runs `work` with the volume alone. What it changes becomes durable with the next consistency
    * point: call `writer.checkpoint()` before acknowledging.
    *
-   * @throws {VolcastError} `read-only` at a replica; the first write error for ever after it.
+   * @throws {VolcastError} `read-only` at a replica that takes no local changes, `busy` at one that does
+   *   while an image comes in; the first write error for ever after it.
    */
   exclusive<T>(work: (writer: Writer) => T | Promise<T>): Promise<T> {
-    return this.#exclusive.run(async () => {
-      this.#checkWritable();
-      try {
-        return await work(this.#writer!);
-      } finally {
-        this.#armTimer();
-      }
-    });
+    return this.#writing.exclusive(work);
   }
 
   /** Makes what was changed durable. */
-  checkpoint(): Promise<void> {
-    return this.exclusive((writer) => writer.checkpoint());
+  async checkpoint(): Promise<void> {
+    // At a replica that only may have local changes, none begin with this.
+    if (this.#writing.writer === undefined && this.options.localWrites) return;
+    await this.exclusive((writer) => writer.checkpoint());
   }
 
   /** Changes this node's own state and makes it durable; callers that come together share one write. */
@@ -375,11 +498,19 @@ export class Volume {
     this.#store.flush();
   }
 
-  /** Replica: writes blocks of an image that is coming in; nothing reaches them yet. */
-  writeReceived(vbn: number, bytes: Uint8Array): void {
+  /** Replica: the volume as it will be when an image with staged blocks is current. */
+  stagedView(staging: Staging): StagedView {
+    return new StagedView(this.#store, staging, this.options.cacheBytes);
+  }
+
+  /**
+   * Replica: writes blocks of an image that is coming in; nothing reaches them yet.
+   * @param io Where some blocks are staged, that of the {@linkcode stagedView}.
+   */
+  writeReceived(vbn: number, bytes: Uint8Array, io: BlockIo = this.io): void {
     assert(this.role === "replica", "images come into replicas");
     this.#checkHealthy();
-    this.io.writeRun(vbn, bytes);
+    io.writeRun(vbn, bytes);
   }
 
   /** Makes received blocks durable. */
@@ -390,117 +521,152 @@ export class Volume {
   /**
    * Replica: makes a received root the current one. Its blocks are all here, verified and durable;
    * the caller has seen to that (I6).
+   *
+   * @param staged Where some of them lie elsewhere; {@linkcode settle} puts them into their places.
    */
-  async flip(next: { cp: number; root: Pointer; name: string; time: bigint }): Promise<void> {
-    await this.#guarded(() => this.#store.sync());
-    await this.#writeSuperblock({
-      volumeId: this.volumeId,
-      role: "replica",
-      capacity: this.zone.capacity,
-      dataStart: this.zone.data.start,
-      sequence: (this.#superblock?.sequence ?? 0) + 1,
-      cp: next.cp,
-      root: next.root,
-      applied: { name: next.name, time: next.time },
+  async flip(
+    next: { cp: number; root: Pointer; name: string; time: bigint },
+    staged?: StagedView,
+  ): Promise<void> {
+    let remap: RemapHead | undefined;
+    await this.#guarded(() => {
+      if (staged !== undefined) remap = writeStaging(this.#store, staged.staging);
+      return this.#store.sync();
     });
+    await this.#move({ ...next, kind: "apply", remap }, staged);
+  }
+
+  /**
+   * Puts staged blocks into their places, if there are any. Readers of roots that are in no list any
+   * more end first: they read what lies there now.
+   *
+   * @param drainMs Longest wait for them, ms; 10,000 by default.
+   */
+  settle(drainMs?: number): Promise<void> {
+    return this.#writing.settle(drainMs);
+  }
+
+  /** Lets readers of roots that no list has any more end, or ends them after `drainMs`, 10,000 by default. */
+  endUnlisted(drainMs?: number): Promise<void> {
+    return this.#writing.endUnlisted(drainMs);
+  }
+
+  async #replay(): Promise<void> {
+    const staged = this.#staged;
+    assert(staged !== undefined, "there are staged blocks");
+    await this.#guarded(async () => {
+      await paced(replaySteps(this.#store, staged.staging.remap));
+      await this.#store.sync();
+    });
+    await this.#move({ kind: "settle" });
+    staged.settle();
+    this.#staged = undefined;
+  }
+
+  /**
+   * Replica: an image is about to be written. Local changes go now, since its blocks may lie where
+   * theirs do, and none are taken until {@linkcode endReceiving}.
+   *
+   * @returns What went, `undefined` when there was nothing.
+   */
+  beginReceiving(): Promise<Flushed | undefined> {
+    return this.#writing.beginReceiving();
+  }
+
+  /** The image is current, or did not come in whole. */
+  endReceiving(): void {
+    this.#writing.endReceiving();
+  }
+
+  /**
+   * Makes a replica an origin: a new epoch begins, and what is here can be written. Local changes stay,
+   * as the active file system. One superblock is written: a crash leaves the replica, or the origin.
+   *
+   * @throws {VolcastError} `nothing` at an origin, `busy` while an image comes in, `full`.
+   */
+  promote(): Promise<void> {
+    return this.#writing.promote();
+  }
+
+  /**
+   * Makes an older snapshot the applied root, and the volume a replica that can follow on from there.
+   * Whatever came after the snapshot is gone then. One superblock is written.
+   *
+   * @param to One of {@linkcode snapshots}.
+   */
+  goBack(to: Snapshot): Promise<void> {
+    return this.#writing.goBack(to);
   }
 
   /** Commits what is in memory, ends every lease and gives the store back. */
   async close(): Promise<void> {
     if (this.#closed) return;
-    if (this.#timer !== undefined) clearTimeout(this.#timer);
     try {
-      if (this.#writer?.isDirty && this.poisoned === undefined) await this.checkpoint();
+      if (this.#writing.writer?.isDirty && this.poisoned === undefined) await this.checkpoint();
       await this.#localMutex.run(() => {});
     } finally {
       this.#closed = true;
       this.leases.endAll();
-      if (this.#timer !== undefined) clearTimeout(this.#timer);
+      this.#writing.stop();
       this.#store.close();
     }
   }
 
   /** Closes the store as it is, as a crash would: nothing is committed. */
   abandon(): void {
-    if (this.#timer !== undefined) clearTimeout(this.#timer);
     this.#closed = true;
     this.leases.endAll();
+    this.#writing.stop();
     this.#store.close();
   }
 
   #loadRoot(): void {
-    const { root, volumeId, cp } = this.superblock;
-    const decoded = decodeRoot(this.io.read(root));
-    if (decoded.volumeId !== volumeId || decoded.cp !== cp) {
+    const { branch } = this.superblock;
+    const { root, snapshots, pointers } = this.#readRoot(this.superblock);
+    const local = branch === undefined ? undefined : this.#readRoot(branch);
+    this.#root = root;
+    this.#activeRoot = local?.root ?? root;
+    this.#listed = undefined;
+    this.#snapshots = snapshots;
+    this.#pointers = pointers;
+    this.#localSnapshots = (local?.snapshots ?? [])
+      .filter(({ cp, slot }) => cp > root.cp && slot === undefined).map(withId);
+    const names = new Set([MASTER, ...pointers.map(({ name }) => name)]);
+    this.#localPointers = (local?.pointers ?? []).filter(({ name }) => !names.has(name));
+  }
+
+  /** A root with its tables. */
+  #readRoot(
+    place: RootPlace,
+  ): { root: Root; snapshots: SnapshotRecord[]; pointers: PointerRecord[] } {
+    const root = decodeRoot(this.io.read(place.root));
+    if (root.volumeId !== this.volumeId || root.cp !== place.cp) {
       throw damaged(
-        `Cannot open the volume: the root says volume ${decoded.volumeId} and CP ${decoded.cp}, the ` +
-          `superblock ${volumeId} and ${cp}`,
+        `Cannot open the volume: the root says volume ${root.volumeId} and CP ${root.cp}, the ` +
+          `superblock ${this.volumeId} and ${place.cp}`,
       );
     }
-    this.#root = decoded;
-    this.#listed = undefined;
-    const fs = this.fileSystem({ id: snapshotId({ cp, root }), root });
-    this.#snapshots = decodeSnapshots(readAll(fs, INO.snapshots));
-    this.#pointers = decodePointers(readAll(fs, INO.pointers));
+    const fs = this.fileSystem({ id: snapshotId(place), root: place.root });
+    return {
+      root,
+      snapshots: decodeSnapshots(readAll(fs, INO.snapshots)),
+      pointers: decodePointers(readAll(fs, INO.pointers)),
+    };
   }
 
-  #startWriting(): void {
-    const { zone } = this;
-    const root = this.root;
-    const space = new Space(zone.data, pageCountOf(zone.capacity));
-    const live = new LiveFileSystem(this.io, root, space, this.options.now);
-    const trees = [INO.blockMap, INO.summary].map((ino) => {
-      const inode = live.readInode(ino);
-      return new BlockTree(this.io, inode.height, inode.slots, space);
-    });
-    space.attach(trees[0], trees[1]);
-    space.reclaim = () => this.leases.endAll();
-    this.#writer = new Writer({
-      volume: this,
-      live,
-      space,
-      commit: () => this.#commitRoot(live, space, this.superblock.root.vbn),
-      lastCommit: () => this.#lastCheckpoint,
-    });
+  async #move(step: Step, staged?: StagedView): Promise<void> {
+    await this.#guarded(() =>
+      this.#superblocks.move(step, () => {
+        if (staged !== undefined) this.#adoptView(staged);
+        this.#loadRoot();
+      })
+    );
   }
 
-  async #commitRoot(live: LiveFileSystem, space: Space, oldRoot: number): Promise<void> {
-    await this.#guarded(async () => {
-      const { pointer, root } = writeCheckpoint({
-        io: this.io,
-        live,
-        space,
-        oldRoot,
-        time: this.options.now(),
-        volumeId: this.volumeId,
-        epoch: live.root.epoch,
-      });
-      await this.#store.sync();
-      await this.#writeSuperblock({
-        volumeId: this.volumeId,
-        role: "origin",
-        capacity: this.zone.capacity,
-        dataStart: this.zone.data.start,
-        sequence: (this.#superblock?.sequence ?? 0) + 1,
-        cp: root.cp,
-        root: pointer,
-      });
-      live.cp = root.cp + 1;
-      space.committed(root.cp, this.leases.oldest);
-      this.#lastCheckpoint = Date.now();
-      if (this.#timer !== undefined) clearTimeout(this.#timer);
-      this.#timer = undefined;
-    });
-  }
-
-  async #writeSuperblock(superblock: Superblock): Promise<void> {
-    await this.#guarded(async () => {
-      this.io.writeRun(superblock.sequence % 2, encodeSuperblock(superblock));
-      await this.#store.sync();
-      // At one go: nobody may see the new root with the snapshots and pointers of the old one.
-      this.#superblock = superblock;
-      this.#loadRoot();
-    });
+  #adoptView(staged: StagedView): void {
+    this.#staged = staged;
+    this.#io = staged.io;
+    this.#fileSystems.clear();
   }
 
   /** Runs something that writes; any error there poisons the volume. */
@@ -529,47 +695,13 @@ export class Volume {
       { cause: poisoned },
     );
   }
-
-  #checkWritable(): void {
-    this.#checkHealthy();
-    if (this.#writer !== undefined) return;
-    throw new VolcastError(
-      "read-only",
-      "Cannot change the volume: it is a replica and follows its parent",
-      "Publish at the origin",
-    );
-  }
-
-  /** Something changed: a consistency point will have it in time even if nobody asks for one. */
-  #armTimer(): void {
-    if (this.#timer !== undefined || this.#closed || !this.#writer?.isDirty) return;
-    const timer = setTimeout(() => {
-      this.#timer = undefined;
-      // A failure poisons the volume, and the next caller is told.
-      if (!this.#closed) this.checkpoint().catch(() => {});
-    }, this.options.checkpointMs);
-    Deno.unrefTimer(timer);
-    this.#timer = timer;
-  }
 }
 
-/** The newest valid superblock of a store. */
-export function readSuperblock(store: BlockStore): Superblock {
-  const slots: Superblock[] = [];
-  if (store.capacity >= 2) {
-    for (const vbn of [0, 1]) {
-      const block = new Uint8Array(BLOCK_SIZE);
-      store.read(vbn, block);
-      const superblock = decodeSuperblock(block);
-      if (superblock !== undefined) slots.push(superblock);
-    }
-  }
-  const newest = slots.sort((a, b) => b.sequence - a.sequence)[0];
-  if (newest === undefined) {
-    throw damaged(
-      "Cannot open the volume: it has no valid superblock",
-      "It is not a volcast volume, or both superblocks are damaged",
-    );
-  }
-  return newest;
+function withId(record: SnapshotRecord): Snapshot {
+  return { ...record, id: snapshotId(record) };
+}
+
+/** Whether a snapshot is a shadow: its plane alone is here. */
+export function isShadow(snapshot: Snapshot): snapshot is Shadow {
+  return snapshot.slot !== undefined;
 }

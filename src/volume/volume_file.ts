@@ -1,53 +1,76 @@
 /**
- * Volumes as files of the host: making, opening, and putting a new one in the place of an old one.
- *
- * A full image comes into a file of its own, `PATH.incoming`, which takes the name only when it is
- * complete. A crash leaves the old file, and an incoming one that is gone on with.
+ * Volumes as files of the host: making and opening them. How a volume lies in its files (plain, packed,
+ * striped, on a block device) is seen from the files themselves.
  *
  * @module
  */
 
-import { divCeil, messageOf, VolcastError } from "../core/mod.ts";
-import { BLOCK_SIZE, snapshotId, zoneOf } from "../format/mod.ts";
-import { FileStore } from "../store/mod.ts";
+import { divCeil, VolcastError } from "../core/mod.ts";
+import { BLOCK_SIZE, zoneOf } from "../format/mod.ts";
+import {
+  type BlockStore,
+  createStore,
+  FileStore,
+  openStore,
+  peekStore,
+  removeFiles,
+  storeFiles,
+  type StoreKind,
+  syncNames,
+} from "../store/mod.ts";
+import { discardUnused } from "./discard.ts";
 import { readOwner } from "./local_state.ts";
-import { type CreateOptions, readSuperblock, Volume, type VolumeOptions } from "./volume.ts";
+import { type CreateOptions, Volume, type VolumeOptions } from "./volume.ts";
+
+export { exists, storeFiles, type StoreKind } from "../store/mod.ts";
+
+/** How a new volume is made. */
+export interface CreateFileOptions extends CreateOptions {
+  /** `plain` by default; for `striped` the path names all members: `a.vol,b.vol,c.vol`. */
+  readonly kind?: StoreKind;
+}
 
 /**
- * Makes a volume of `byteCount` bytes in a new file. The file is sparse: it takes only what is
- * written.
+ * Makes a volume of `byteCount` bytes in new files. They are sparse: they take only what is written.
  *
  * @throws {VolcastError} `exists`, `usage` (size), `denied`, `io`. No file is left behind then.
  */
 export async function createVolumeFile(
   path: string,
   byteCount: number,
-  options: CreateOptions = {},
+  options: CreateFileOptions = {},
 ): Promise<Volume> {
   const capacity = divCeil(byteCount, BLOCK_SIZE);
-  zoneOf(capacity);
-  const store = FileStore.open(path, { create: true, capacity });
+  const zone = zoneOf(capacity);
+  const kind = options.kind ?? "plain";
+  const files = kind === "striped" ? path.split(",") : [path];
+  const store = createStore({ kind, files }, capacity);
   try {
+    // So that the first owner's note, which nobody syncs, has its place already.
+    if (kind === "packed") store.write(zone.owner.start, new Uint8Array(BLOCK_SIZE));
     const volume = await Volume.create(store, options);
-    syncDirectoryOf(path);
+    syncNames(files);
     return volume;
   } catch (error) {
     store.close();
-    Deno.removeSync(path);
+    removeFiles(files);
     throw error;
   }
 }
 
 /**
- * Opens the volume in a file and takes its lock.
+ * Opens the volume behind a path and takes its locks.
  *
+ * @param path A file, a block device, one member of a stripe, or all of them: `a.vol,b.vol,c.vol`.
  * @throws {VolcastError} `busy`, naming the owner and its URL where it has one; see also
  *   {@linkcode Volume.open}.
  */
 export function openVolumeFile(path: string, options: VolumeOptions = {}): Volume {
-  const store = openStore(path);
+  const store = openOwned(path);
   try {
     const volume = Volume.open(store, options);
+    // Nobody reads yet, and an origin has no transfer under way: what no plane has is free.
+    if (volume.role === "origin") discardUnused(volume);
     // Who finds the file locked is told by whom; a server adds its URL.
     volume.noteOwner(undefined);
     return volume;
@@ -59,72 +82,41 @@ export function openVolumeFile(path: string, options: VolumeOptions = {}): Volum
   }
 }
 
-/** Path of the file that a full image for `path` comes into. */
-export function incomingPath(path: string): string {
-  return `${path}.incoming`;
+/** What a volume's files take. */
+export interface VolumeFileInfo {
+  readonly kind: StoreKind;
+  readonly files: readonly string[];
+  /** Sizes of the files. */
+  readonly bytes: number;
+  /** What they take on disk; `null` where the host does not tell. */
+  readonly allocatedBytes: number | null;
 }
 
-/**
- * Opens or makes the file that a full image comes into. One that was left half filled by the same
- * volume's image is gone on with, one that is complete and only lacks its name is taken as it is; any
- * other is made anew.
- */
-export function openIncoming(
-  path: string,
-  image: { volumeId: string; capacity: number; top: string },
-  options: VolumeOptions = {},
-): Volume {
-  zoneOf(image.capacity);
-  const file = incomingPath(path);
-  if (exists(file)) {
-    const store = openStore(file);
-    if (store.capacity === image.capacity) {
-      const volume = reopenIncoming(store, image, options);
-      if (volume !== undefined) return volume;
-    }
-    store.close();
-    Deno.removeSync(file);
-  }
-  const store = FileStore.open(file, { create: true, capacity: image.capacity });
-  return Volume.incoming(store, image.volumeId, options);
+/** Looks at the files of a volume. */
+export function volumeFileInfo(path: string): VolumeFileInfo {
+  const { kind, files } = storeFiles(path);
+  const infos = files.map((file) => {
+    const { size, blocks, isBlockDevice } = Deno.statSync(file);
+    if (!isBlockDevice) return { bytes: size, allocated: blocks === null ? null : blocks * 512 };
+    const device = FileStore.peek(file);
+    device.close();
+    return { bytes: device.capacity * BLOCK_SIZE, allocated: null };
+  });
+  return {
+    kind,
+    files,
+    bytes: infos.reduce((sum, { bytes }) => sum + bytes, 0),
+    allocatedBytes: infos.reduce<number | null>(
+      (sum, { allocated }) => sum === null || allocated === null ? null : sum + allocated,
+      0,
+    ),
+  };
 }
 
-/** Gives a complete incoming volume the name it was made for; what had the name is gone then. */
-export function adoptIncoming(path: string): void {
-  Deno.renameSync(incomingPath(path), path);
-  syncDirectoryOf(path);
-}
-
-/** Whether something has this path. */
-export function exists(path: string): boolean {
+/** Opens a store; when somebody has it, says who. @throws {VolcastError} See {@linkcode openStore}. */
+export function openOwned(path: string): BlockStore {
   try {
-    Deno.lstatSync(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw new VolcastError("io", `Cannot look at ${path}: ${messageOf(error)}`);
-  }
-}
-
-function reopenIncoming(
-  store: FileStore,
-  image: { volumeId: string; top: string },
-  options: VolumeOptions,
-): Volume | undefined {
-  try {
-    const superblock = readSuperblock(store);
-    const complete = superblock.volumeId === image.volumeId &&
-      snapshotId(superblock) === image.top;
-    return complete ? Volume.open(store, options) : undefined;
-  } catch {
-    const volume = Volume.incoming(store, image.volumeId, options);
-    return volume.local.transfer === undefined ? undefined : volume;
-  }
-}
-
-function openStore(path: string): FileStore {
-  try {
-    return FileStore.open(path);
+    return openStore(path);
   } catch (error) {
     if (!(error instanceof VolcastError) || error.kind !== "busy") throw error;
     const owner = ownerOf(path);
@@ -140,10 +132,10 @@ function openStore(path: string): FileStore {
   }
 }
 
-/** Who has the file open, read past the lock; undefined where that cannot be told. */
+/** Who has the volume open, read past the locks; undefined where that cannot be told. */
 function ownerOf(path: string): ReturnType<typeof readOwner> {
   try {
-    const store = FileStore.peek(path);
+    const store = peekStore(path);
     try {
       return readOwner(store, zoneOf(store.capacity));
     } finally {
@@ -152,10 +144,4 @@ function ownerOf(path: string): ReturnType<typeof readOwner> {
   } catch {
     return undefined;
   }
-}
-
-/** A new name is durable only when the directory that has it is. */
-function syncDirectoryOf(path: string): void {
-  const slash = path.lastIndexOf("/");
-  FileStore.syncDirectory(slash < 0 ? "." : path.slice(0, slash) || "/");
 }

@@ -31,8 +31,11 @@ export type BlockUse =
   /** A block of a file's content (of a directory, of a metafile, of extended attributes too). */
   | "content";
 
-/** Gets a pointer, what it is used for, and the inode it belongs to (0: the inode file). */
-export type Visit = (pointer: Pointer, use: BlockUse, ino: number) => boolean;
+/**
+ * Gets a pointer, what it is used for, the inode it belongs to (0: the inode file), and the VBN of the
+ * block that has it (0: the superblock).
+ */
+export type Visit = (pointer: Pointer, use: BlockUse, ino: number, parent: number) => boolean;
 
 /**
  * Calls `visit` for every pointer below a root, top down. Where it returns false nothing below is
@@ -48,11 +51,11 @@ export function walkRoot(io: BlockIo, root: Pointer, visit: Visit): void {
 
 /** Like {@linkcode walkRoot}, yielding after each block of content: for {@linkcode paced}. */
 export function* walkSteps(io: BlockIo, root: Pointer, visit: Visit): Generator<unknown> {
-  if (!visit(root, "root", 0)) return;
+  if (!visit(root, "root", 0, 0)) return;
   const { inodeFile, inodeLimit } = decodeRoot(io.read(root));
   const tree = new BlockTree(io, inodeFile.height, inodeFile.slots);
-  const blocks = tree.blocks((pointer, level) =>
-    visit(pointer, level === 0 ? "inodes" : "pointers", 0)
+  const blocks = tree.blocks((pointer, level, _, parent) =>
+    visit(pointer, level === 0 ? "inodes" : "pointers", 0, parent || root.vbn)
   );
   for (const { pointer, index } of blocks) {
     const block = io.read(pointer);
@@ -60,7 +63,8 @@ export function* walkSteps(io: BlockIo, root: Pointer, visit: Visit): Generator<
       const ino = index * INODES_PER_BLOCK + i;
       if (ino === 0 || ino >= inodeLimit) continue;
       const inode = decodeInode(block, i * INODE_SIZE);
-      if (inode.mode !== 0) yield* inodeSteps(io, inode, (p, use) => visit(p, use, ino));
+      if (inode.mode === 0) continue;
+      yield* inodeSteps(io, inode, (p, use, parent) => visit(p, use, ino, parent || pointer.vbn));
     }
     yield;
   }
@@ -69,10 +73,10 @@ export function* walkSteps(io: BlockIo, root: Pointer, visit: Visit): Generator<
 function* inodeSteps(
   io: BlockIo,
   inode: Inode,
-  visit: (pointer: Pointer, use: BlockUse) => boolean,
+  visit: (pointer: Pointer, use: BlockUse, parent: number) => boolean,
 ): Generator<unknown> {
-  const take = (pointer: Pointer, level: number) =>
-    visit(pointer, level === 0 ? "content" : "pointers");
+  const take = (pointer: Pointer, level: number, _: number, parent: number) =>
+    visit(pointer, level === 0 ? "content" : "pointers", parent);
   yield* new BlockTree(io, inode.height, inode.slots).blocks(take);
   if (inode.attributeHeight > 0) yield* attributeTree(io, inode).blocks(take);
 }

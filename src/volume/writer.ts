@@ -5,17 +5,20 @@
  * 1. Taking a snapshot is two consistency points: one that is the snapshot, and one that lists it.
  *    A crash between leaves the first only, which is nothing but a consistency point.
  * 2. A snapshot and the pointer that is moved to it are in the same consistency point.
- * 3. The summary is the sum of the planes of all snapshots in the table.
+ * 3. The summary is the sum of the planes of all regular snapshots in the table; shadows keep nothing,
+ *    and their block maps are never read: those blocks may be used again.
+ * 4. Local changes at a replica leave the parent's snapshots and pointers as they are.
  *
  * @module
  */
 
-import { PAGE_WORDS, VolcastError } from "../core/mod.ts";
+import { PAGE_WORDS, pageCountOf, pagesOnlyIn, popcountPage, VolcastError } from "../core/mod.ts";
 import {
   BLOCK_SIZE,
   checkLabel,
   decodePointers,
   decodeSnapshots,
+  emptyInode,
   encodePointers,
   encodeSnapshots,
   INO,
@@ -23,13 +26,18 @@ import {
   snapshotId,
   type SnapshotRecord,
 } from "../format/mod.ts";
+import { BlockTree } from "./block_tree.ts";
 import type { LiveFileSystem } from "./live_file_system.ts";
 import { type PlaneFile, wordsOf } from "./plane_file.ts";
+import { newShadowInode, type ShadowFile, slotForShadow } from "./shadows.ts";
 import type { Space } from "./space.ts";
-import type { Snapshot, Volume } from "./volume.ts";
+import type { Shadow, Snapshot, Volume } from "./volume.ts";
 
-/** Most snapshots a volume keeps. */
+/** Most snapshots a volume keeps, shadows included. */
 export const MAX_SNAPSHOTS = 4096;
+
+/** Blocks of a page of plane. */
+type Page = Readonly<{ index: number; words: Uint32Array }>;
 
 interface Parts {
   readonly volume: Volume;
@@ -79,41 +87,49 @@ export class Writer {
     }
   }
 
+  /** Number of the consistency point that a snapshot taken now would be. */
+  get snapshotCp(): number {
+    const { cp } = this.#parts.volume.active;
+    // Two snapshots of one root would have one id.
+    const same = this.#snapshots().some((snapshot) => snapshot.cp === cp);
+    return this.isDirty || same ? this.fs.cp : cp;
+  }
+
   /**
    * Takes a snapshot of the file system as it is now, durable when this returns.
    *
    * @param options.pointers Pointers to move to it in the same consistency point.
-   * @throws {VolcastError} `exists`, `full` (no more snapshots), `usage` (name).
+   * @param options.taken Called at the consistency point that is the snapshot, before anything changes
+   *   after it: the block map in memory is the snapshot's plane.
+   * @throws {VolcastError} `exists`, `full` (no more snapshots), `usage` (name), `read-only` (a pointer
+   *   of the parent's).
    */
-  async takeSnapshot(name: string, options: { pointers?: string[] } = {}): Promise<Snapshot> {
+  async takeSnapshot(
+    name: string,
+    options: { pointers?: string[]; taken?: (snapshot: Snapshot) => void } = {},
+  ): Promise<Snapshot> {
     const { volume } = this.#parts;
-    this.checkSnapshotName(name);
+    this.checkSnapshotName(name, options.pointers);
     const table = this.#snapshots();
-    for (const pointer of options.pointers ?? []) this.#checkPointerName(pointer, table);
     this.space.require(16);
-    // Two snapshots of one root would have one id.
-    const same = table.some((snapshot) => snapshot.cp === volume.superblock.cp);
-    if (this.isDirty || same) await this.#parts.commit();
-    const record: SnapshotRecord = {
-      name,
-      cp: volume.superblock.cp,
-      root: volume.superblock.root,
-      time: volume.root.time,
-      blockCount: volume.root.blockCount,
-    };
+    if (this.snapshotCp !== volume.active.cp) await this.#parts.commit();
+    const { cp, root, time, blockCount } = volume.active;
+    const record: SnapshotRecord = { name, cp, root, time, blockCount };
     const id = snapshotId(record);
     const snapshot = { ...record, id };
-    this.#addToSummary(volume.plane(snapshot), table.at(-1));
+    options.taken?.(snapshot);
+    this.#addToSummary(volume.plane(snapshot), table.filter(isRegular).at(-1));
     this.fs.writeMetafile(INO.snapshots, encodeSnapshots([...table, record]));
     this.#movePointers(options.pointers ?? [], id);
     await this.#parts.commit();
     return snapshot;
   }
 
-  /** Whether a snapshot of this name can be taken. @throws {VolcastError} As `takeSnapshot`. */
-  checkSnapshotName(name: string): void {
+  /** Whether a snapshot of this name can be taken, and pointers moved to it. @throws {VolcastError} As `takeSnapshot`. */
+  checkSnapshotName(name: string, moved: readonly string[] = []): void {
     checkLabel("snapshot", name);
     const table = this.#snapshots();
+    for (const pointer of moved) this.#checkPointerName(pointer, table);
     const present = table.some((snapshot) => snapshot.name === name);
     const pointers = decodePointers(this.fs.readAll(INO.pointers));
     if (present || pointers.some((pointer) => pointer.name === name)) {
@@ -134,30 +150,67 @@ export class Writer {
     }
   }
 
-  /** Deletes a snapshot. @throws {VolcastError} `held`, naming the pointer or the site that needs it. */
+  /**
+   * Deletes a snapshot or a shadow.
+   * @throws {VolcastError} `held`, naming the pointer or the site that needs it.
+   */
   async deleteSnapshot(id: string): Promise<void> {
     const { volume } = this.#parts;
-    const snapshot = this.#listed(id);
-    const pointing = volume.pointers().filter((pointer) => pointer.snapshot === id);
-    if (pointing.length > 0) {
-      throw new VolcastError(
-        "held",
-        `Cannot delete the snapshot '${snapshot.name}': the pointer '${pointing[0].name}' names it`,
-        "Move the pointer first: volcast pointer set",
-      );
-    }
+    const shadow = volume.shadows().find((candidate) => candidate.id === id);
+    const snapshot = shadow ?? this.#listed(id);
+    this.#refuseParents(snapshot);
+    this.#refusePointed(snapshot, "delete");
     for (const [site, state] of Object.entries(volume.local.sites)) {
       if (state.snapshot !== id && !state.needs.includes(id)) continue;
       throw new VolcastError(
         "held",
-        `Cannot delete the snapshot '${snapshot.name}': the site '${site}' stands on it`,
-        `Wait until it has moved on, or forget the site: DELETE /sites/${site}`,
+        `Cannot delete the ${
+          shadow ? "shadow" : "snapshot"
+        } '${snapshot.name}': the site '${site}' ` +
+          "stands on it",
+        `Wait until it has moved on, or forget the site: DELETE /sites/${site}` +
+          (shadow ? "" : ". To get its blocks back now: volcast snapshot shadow"),
       );
     }
     const rest = this.#snapshots().filter((record) => snapshotId(record) !== id);
-    this.#removeFromSummary(volume.plane(snapshot), rest);
+    if (shadow === undefined) this.#removeFromSummary(this.#keptOnlyBy(snapshot));
+    else this.#dropShadow(shadow, rest);
     this.fs.writeMetafile(INO.snapshots, encodeSnapshots(rest));
     await this.#parts.commit();
+  }
+
+  /**
+   * Makes a shadow of a snapshot: its blocks may be used again, and its plane, which loses the bit of
+   * each block that is, can be the base of images still. Sites that stand on it do not forbid it.
+   *
+   * @returns The shadow, and how many blocks nobody keeps any more.
+   * @throws {VolcastError} `held`, naming the pointer; `nothing` when it is a shadow already.
+   */
+  async shadowSnapshot(id: string): Promise<{ shadow: Shadow; released: number }> {
+    const { volume } = this.#parts;
+    const { shadows } = this.space;
+    const present = volume.shadows().find((shadow) => shadow.id === id);
+    if (present !== undefined) {
+      throw new VolcastError(
+        "nothing",
+        `Cannot make a shadow of '${present.name}' (${id}): it is a shadow already`,
+      );
+    }
+    const snapshot = this.#listed(id);
+    this.#refuseParents(snapshot);
+    this.#refusePointed(snapshot, "make a shadow of");
+    const gone = this.#keptOnlyBy(snapshot);
+    // Room for what must be written comes before room for the plane, which may lose pages.
+    for (const { index } of gone) this.space.summary.writableBlock(index);
+    const file = shadows ?? this.#makeShadowFile();
+    const { slot, table } = slotForShadow(this.#snapshots(), file);
+    file.put(slot, volume.plane(snapshot));
+    this.space.shadowsChanged();
+    const released = this.#removeFromSummary(gone);
+    const records = table.map((record) => snapshotId(record) === id ? { ...record, slot } : record);
+    this.fs.writeMetafile(INO.snapshots, encodeSnapshots(records));
+    await this.#parts.commit();
+    return { shadow: { ...snapshot, slot }, released };
   }
 
   /** Moves (or makes) a pointer, durable when this returns. */
@@ -170,8 +223,10 @@ export class Writer {
 
   /** A snapshot of the table: the active file system is none, and nothing keeps its blocks. */
   #listed(id: string): Snapshot {
-    const found = this.#parts.volume.snapshots().find((snapshot) => snapshot.id === id);
+    const found = this.#parts.volume.keptSnapshots().find((snapshot) => snapshot.id === id);
     if (found !== undefined) return found;
+    // A shadow, and what is not there at all, has an error of its own.
+    this.#parts.volume.resolve(id);
     throw new VolcastError(
       "not-found",
       `Cannot find the snapshot ${id}: it is not in the list of snapshots`,
@@ -183,8 +238,27 @@ export class Writer {
     return decodeSnapshots(this.fs.readAll(INO.snapshots));
   }
 
+  /** Local changes must not take away what was applied. @throws {VolcastError} `read-only`. */
+  #refuseParents({ id, name }: Snapshot): void {
+    const { volume } = this.#parts;
+    if (volume.role === "origin" || !volume.snapshots().some((one) => one.id === id)) return;
+    throw new VolcastError(
+      "read-only",
+      `Cannot change the snapshot '${name}': it is the parent's, here are local changes only`,
+      "Delete it at the origin, or make this node the origin: volcast promote",
+    );
+  }
+
   #checkPointerName(name: string, table: readonly SnapshotRecord[]): void {
     checkLabel("pointer", name);
+    const { volume } = this.#parts;
+    if (volume.role === "replica" && volume.pointers().some((pointer) => pointer.name === name)) {
+      throw new VolcastError(
+        "read-only",
+        `Cannot move the pointer '${name}': it is the parent's, here are local changes only`,
+        "Use a pointer of another name, for example --pointer local, or import without a snapshot",
+      );
+    }
     if (!table.some((snapshot) => snapshot.name === name)) return;
     throw new VolcastError(
       "exists",
@@ -217,24 +291,66 @@ export class Writer {
     // The allocator's picture of the page stays right: all these blocks are in use already.
   }
 
-  #removeFromSummary(plane: PlaneFile, rest: readonly SnapshotRecord[]): void {
+  /** Blocks that only this snapshot and perhaps the active file system have. Changes nothing. */
+  #keptOnlyBy(snapshot: Snapshot): Page[] {
     const { volume } = this.#parts;
+    // Those next to it in age are most alike: only where it differs from them is anything read.
+    const others = volume.keptSnapshots().filter(({ id }) => id !== snapshot.id)
+      .sort((a, b) => Math.abs(a.cp - snapshot.cp) - Math.abs(b.cp - snapshot.cp));
+    const planes = others.map((other) => volume.plane(other));
+    return [...pagesOnlyIn([volume.plane(snapshot)], planes)];
+  }
+
+  /** @returns How many of the blocks are not in use any more. */
+  #removeFromSummary(gone: readonly Page[]): number {
     const { summary, map } = this.space;
-    const others = rest.map((record) => volume.plane({ ...record, id: snapshotId(record) }));
-    for (const index of [...plane.pages()]) {
-      const gone = plane.page(index).slice();
-      for (const other of others) {
-        const page = other.page(index);
-        for (let i = 0; i < PAGE_WORDS; i++) gone[i] &= ~page[i];
-      }
-      if (gone.every((word) => word === 0)) continue;
-      const words = wordsOf(summary.writableBlock(index));
+    let released = 0;
+    for (const { index, words } of gone) {
+      const kept = wordsOf(summary.writableBlock(index));
       const active = wordsOf(map.block(index));
       for (let i = 0; i < PAGE_WORDS; i++) {
-        words[i] &= ~gone[i];
-        gone[i] &= ~active[i];
+        kept[i] &= ~words[i];
+        words[i] &= ~active[i];
       }
-      this.space.released(index, gone);
+      released += popcountPage(words);
+      this.space.released(index, words);
     }
+    return released;
   }
+
+  #makeShadowFile(): ShadowFile {
+    const { volume } = this.#parts;
+    const inode = newShadowInode(pageCountOf(volume.zone.capacity));
+    const file = this.space.attachShadows(volume.io, inode);
+    this.fs.storeInode(INO.shadows, inode, file.tree);
+    return file;
+  }
+
+  #dropShadow({ slot }: Shadow, rest: readonly SnapshotRecord[]): void {
+    if (rest.some((record) => record.slot === slot)) return;
+    if (rest.some((record) => !isRegular(record))) {
+      this.space.shadows?.drop(slot);
+      return;
+    }
+    // Without shadows there is no file of their planes: what is not there costs nothing to look at.
+    this.space.detachShadows();
+    const free = emptyInode();
+    this.fs.storeInode(INO.shadows, free, new BlockTree(this.#parts.volume.io, 0, free.slots));
+  }
+
+  #refusePointed({ id, name }: Snapshot, what: string): void {
+    const { volume } = this.#parts;
+    const pointer = [...volume.pointers(), ...volume.localPointers()]
+      .find(({ snapshot }) => snapshot === id);
+    if (pointer === undefined) return;
+    throw new VolcastError(
+      "held",
+      `Cannot ${what} the snapshot '${name}': the pointer '${pointer.name}' names it`,
+      "Move the pointer first: volcast pointer set",
+    );
+  }
+}
+
+function isRegular({ slot }: SnapshotRecord): boolean {
+  return slot === undefined;
 }

@@ -4,12 +4,12 @@ import {
   fails,
   inDirectory,
   json,
+  makeSite,
   makeTree,
   ok,
   serving,
   volcast,
 } from "../helpers/cli.ts";
-import { Random } from "../helpers/random.ts";
 import { test } from "../helpers/strict.ts";
 
 interface Files {
@@ -25,17 +25,11 @@ async function withImages(work: (files: Files) => Promise<void>): Promise<void> 
   await inDirectory(async (directory) => {
     const files = {
       directory,
-      site: `${directory}/site.vol`,
+      site: await makeSite(directory),
       copy: `${directory}/copy.vol`,
       full: `${directory}/june3.img`,
       increment: `${directory}/june5.img`,
     };
-    const tree = `${directory}/tree`;
-    await ok("init", files.site, "--size", "16MiB");
-    await makeTree(tree, { a: "one\n", large: new Random(1).bytes(3_000_000) });
-    await ok("publish", files.site, tree, "--as", "june3");
-    await makeTree(tree, { a: "two, longer\n", more: new Uint8Array(200_000).fill(9) });
-    await ok("publish", files.site, tree, "--as", "june5");
     await ok("image", files.site, "june3", "-o", files.full);
     await ok("image", files.site, "june5 - june3", "-o", files.increment);
     await work(files);
@@ -67,7 +61,11 @@ test("image writes whole files, the same bytes every time", async () => {
       "-o",
       `${directory}/no/x`,
     );
-    await fails(1, /an image is 'top' or 'top - base'/, "image", site, "june5 + june3", "-o", "-");
+    await fails(2, /either an expression or --snapshots/, "image", site, "-o", "-");
+    await fails(2, /either/, "image", site, "june5", "--snapshots", "all", "-o", "-");
+    await fails(2, /neither 'all' nor names/, "image", site, "--snapshots", "a b", "-o", "-");
+    await fails(1, /'june9'/, "image", site, "--snapshots", "june3,june9", "-o", "-");
+    await fails(2, /either an expression or --delete/, "plan", site);
     await fails(1, /'june9'/, "image", site, "june9", "-o", `${directory}/june9.img`);
     await ok("image", site, "june5", "-o", "/dev/null");
     assertEquals(names(directory), before);

@@ -14,8 +14,10 @@ test("volcast alone, --help and help list every command and the exit codes", asy
 test("the commands are those of the contract", () => {
   assertEquals(
     COMMANDS.map(({ name }) => name.join(" ")).sort(),
-    "apply cat demo export fsck image import info init ls plan,pointer list,pointer set,publish pull serve,snapshot create,snapshot delete,snapshot list,stat status version"
-      .split(",").flatMap((part) => /^(pointer|snapshot)/.test(part) ? [part] : part.split(" "))
+    "apply cat copy demo diff export fsck image import info init ls mirror plan,pointer list,pointer set,promote publish pull resync serve,snapshot create,snapshot delete,snapshot list,snapshot shadow,stat status,tape extract,tape list,tape read,tape write,version"
+      .split(",").flatMap((part) =>
+        /^(pointer|snapshot|tape)/.test(part) ? [part] : part.split(" ")
+      )
       .sort(),
   );
 });
@@ -40,7 +42,7 @@ test("every command has help with examples, its options and the exit codes", asy
 test("commands that report something do so as JSON", () => {
   const without = COMMANDS.filter(({ options }) => options.json === undefined)
     .map(({ name }) => name.join(" "));
-  assertEquals(without, ["cat", "snapshot delete", "image", "serve", "demo"]);
+  assertEquals(without, ["cat", "snapshot delete", "image", "tape extract", "serve", "demo"]);
 });
 
 test("the first of two words lists what may follow", async () => {

@@ -169,7 +169,7 @@ for (const [kind, withTarget] of Object.entries(MAKES)) {
       );
       const plan = await target.plan("s2 - s1");
       assert(plan.blocks > 0 && plan.blockBytes === plan.blocks * 4096);
-      const image = await target.image("s2 - s1");
+      const image = await target.image({ select: "s2 - s1" });
       assertEquals(image.byteCount, plan.bytes);
       assertEquals(
         (await new Response(image.stream as ReadableStream<Uint8Array<ArrayBuffer>>).bytes())
@@ -235,6 +235,27 @@ for (const [kind, withTarget] of Object.entries(MAKES)) {
       await target.createSnapshot("two");
       await target.deleteSnapshot("two");
       assertEquals((await target.snapshots()).map(({ name }) => name), ["one"]);
+    }));
+
+  test(`a ${kind} target makes shadows, lists and deletes them`, () =>
+    withTarget(async ({ target }) => {
+      await target.publish(release("1"), { as: "one" });
+      const held = await assertRejects(() => target.shadowSnapshot("one"), VolcastError);
+      assertEquals(held.kind, "held");
+      await target.publish(release("2"), { as: "two" });
+      const { releasedBlocks, ...shadow } = await target.shadowSnapshot("one");
+      assert(releasedBlocks > 0, `${releasedBlocks} blocks`);
+      assertEquals([shadow.name, shadow.kind, shadow.pointers], ["one", "shadow", []]);
+      const listed = await target.snapshots();
+      assertEquals(listed.map(({ name, kind }) => [name, kind]), [
+        ["one", "shadow"],
+        ["two", "regular"],
+      ]);
+      assertEquals(listed[0], shadow);
+      const again = await assertRejects(() => target.shadowSnapshot("one"), VolcastError);
+      assertEquals(again.kind, "nothing");
+      await target.deleteSnapshot("one");
+      assertEquals((await target.snapshots()).map(({ name }) => name), ["two"]);
     }));
 
   test(`a ${kind} target tells why the sender's side failed, and publishes nothing then`, () =>

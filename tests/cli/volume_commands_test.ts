@@ -157,6 +157,7 @@ test("snapshots are taken, listed and deleted", async () => {
       "bytes",
       "cp",
       "id",
+      "kind",
       "name",
       "pointers",
       "time",
@@ -167,8 +168,8 @@ test("snapshots are taken, listed and deleted", async () => {
     // deno-lint-ignore no-explicit-any
     assertEquals(snapshots.map(({ name }: any) => name), ["june3", "june5", "june6", "june7"]);
     const lines = (await ok("snapshot", "list", site)).split("\n");
-    assertMatch(lines[0], /^NAME +ID +TIME +BLOCKS +SIZE +POINTERS$/);
-    assertMatch(lines[2], /^june5 +\d+-[0-9a-f]{8} +\d{4}-.*Z +\d+ +\S+ KiB +master$/);
+    assertMatch(lines[0], /^NAME +ID +KIND +TIME +BLOCKS +SIZE +POINTERS$/);
+    assertMatch(lines[2], /^june5 +\d+-[0-9a-f]{8} +regular +\d{4}-.*Z +\d+ +\S+ KiB +master$/);
 
     assertEquals(await ok("snapshot", "delete", site, "june3"), "Deleted 'june3'\n");
     await fails(5, /'june5': the pointer 'master' names it/, "snapshot", "delete", site, "june5");
@@ -184,6 +185,53 @@ test("snapshots are taken, listed and deleted", async () => {
     await fails(2, /as the name of a snapshot/, "snapshot", "create", site, "a b");
     await fails(2, /as the name of a snapshot/, "snapshot", "create", site, "n".repeat(256));
     await fails(2, /the word has a meaning/, "snapshot", "create", site, "active");
+  });
+});
+
+test("snapshot shadow gives blocks back and keeps a base", async () => {
+  await withVolume(async (site) => {
+    const free = (await json("status", site)).volume.freeBlocks;
+    await fails(5, /'june5': the pointer 'master' names it/, "snapshot", "shadow", site, "june5");
+    assertMatch(
+      await ok("snapshot", "shadow", site, "june3"),
+      /^Made 'june3' \(\d+-[0-9a-f]{8}\) a shadow: \d+ blocks \(\d.* KiB\) may be used again$/m,
+    );
+    const status = await json("status", site);
+    assert(status.volume.freeBlocks > free, `${status.volume.freeBlocks} after ${free}`);
+    assertEquals([status.snapshots, status.shadows, status.pinnedBytes], [1, 1, {}]);
+    assertMatch(await ok("status", site), /^shadows +1$/m);
+    const lines = (await ok("snapshot", "list", site)).split("\n");
+    assertMatch(lines[1], /^june3 +\d+-[0-9a-f]{8} +shadow +\d{4}/);
+    const { snapshots } = await json("snapshot", "list", site);
+    // deno-lint-ignore no-explicit-any
+    assertEquals(snapshots.map(({ kind }: any) => kind), ["shadow", "regular"]);
+    const says = /'june3': it is a shadow: its blocks may be used again/;
+    await fails(2, says, "ls", site, "--at", "june3");
+    await fails(2, says, "pointer", "set", site, "p", "june3");
+    await fails(3, /'june3' \(\S+\): it is a shadow already/, "snapshot", "shadow", site, "june3");
+    await fails(1, /Cannot find a snapshot/, "snapshot", "shadow", site, "none");
+    await fails(1, /there is a snapshot of this name/, "snapshot", "create", site, "june3");
+    const info = await json("info", site);
+    // deno-lint-ignore no-explicit-any
+    assertEquals(info.planeSpace.planes.map(({ name, kind }: any) => [name, kind]), [
+      ["june3", "shadow"],
+      ["june5", "regular"],
+      ["active", "active"],
+    ]);
+    // 8 MiB are a sixteenth of what a page of plane covers.
+    const { blockMaps, shadows } = info.planeSpace;
+    assertEquals([blockMaps.pages, blockMaps.bitsPerBlock, blockMaps.bytes], [2, 32, 8192]);
+    assertEquals([shadows.pages, shadows.bitsPerBlock, shadows.bytes], [1, 16, 4096]);
+    const text = await ok("info", site);
+    assertMatch(
+      text,
+      /^block maps +8192 bytes \(8 KiB\), 32.00 bits a block, for 2 file systems$/m,
+    );
+    assertMatch(text, /^shadow planes +4096 bytes \(4 KiB\), 16.00 bits a block$/m);
+    assertMatch(text, /^june3 +shadow +\d+ +16.00$/m);
+    assertMatch(await ok("fsck", site), /is clean/);
+    assertEquals(await ok("snapshot", "delete", site, "june3"), "Deleted 'june3'\n");
+    assertMatch(await ok("info", site), /^shadow planes +none$/m);
   });
 });
 

@@ -3,9 +3,16 @@ import fc from "fast-check";
 import {
   BitPlane,
   evaluate,
+  excluded,
   type Expression,
+  formatExpression,
+  MAX_OPERANDS,
+  operandsOfSum,
   parseExpression,
+  type Plane,
+  renamed,
   runsOf,
+  signsOf,
   VolcastError,
 } from "../../src/core/mod.ts";
 import { test } from "../helpers/strict.ts";
@@ -70,6 +77,12 @@ test("parseExpression refuses what is no expression, and says where", () => {
   }
 });
 
+function bitsIn(plane: Plane): number[] {
+  return [...runsOf(plane)].flatMap(({ start, count }) =>
+    Array.from({ length: count }, (_, i) => start + i)
+  );
+}
+
 const names = ["a", "b-1", "c"] as const;
 const expressions = fc.letrec<{ tree: Expression }>((tie) => ({
   tree: fc.oneof(
@@ -100,11 +113,89 @@ test("parseExpression reads back what was written, and evaluate follows sets", (
   fc.assert(
     fc.property(expressions, (expression) => {
       assertEquals(parseExpression(show(expression)), expression);
-      const bits = [...runsOf(evaluate(expression, planeOf))].flatMap(({ start, count }) =>
-        Array.from({ length: count }, (_, i) => start + i)
+      assertEquals(
+        bitsIn(evaluate(expression, planeOf)),
+        [...model(expression)].sort((a, b) => a - b),
       );
-      assertEquals(bits, [...model(expression)].sort((a, b) => a - b));
     }),
     { numRuns: 300, seed: 7, verbose: 1 },
   );
+});
+
+test("formatExpression writes the notation with no parenthesis too many", () => {
+  for (
+    const text of ["a", "a + b - c", "a - (b - c)", "(a)", "((a + b)) - (c & (d))", "a & b + c"]
+  ) {
+    const written = formatExpression(parseExpression(text));
+    assertEquals(parseExpression(written), parseExpression(text));
+    assertEquals(written.includes("("), /- \(b|\(c &/.test(text), written);
+  }
+  fc.assert(
+    fc.property(expressions, (expression) => {
+      assertEquals(parseExpression(formatExpression(expression)), expression);
+    }),
+    { numRuns: 300, seed: 8 },
+  );
+});
+
+test("renamed, operandsOfSum and signsOf see every name", () => {
+  const expression = parseExpression("a + b - (c - (d + a)) & e");
+  assertEquals(
+    formatExpression(renamed(expression, (name) => name.toUpperCase())),
+    "A + B - (C - (D + A)) & E",
+  );
+  const { positive, negative } = signsOf(expression);
+  assertEquals([[...positive].sort(), [...negative]], [["a", "b", "d", "e"], ["c"]]);
+  assertEquals([...signsOf(parseExpression("a - a")).negative], ["a"]);
+  const operands = (text: string) => operandsOfSum(parseExpression(text)).map(formatExpression);
+  assertEquals(operands("a + b + c"), ["a", "b", "c"]);
+  assertEquals(operands("a + (b + c) + d"), ["a", "b + c", "d"]);
+  assertEquals(operands("a - b"), ["a - b"]);
+});
+
+test("a block of an expression is in a positive name, and none below an excluded one is", () => {
+  // A small world: blocks point at blocks with higher numbers, a snapshot has all below its root.
+  const worlds = fc.record({
+    children: fc.array(fc.uniqueArray(fc.nat(30), { minLength: 1, maxLength: 3 }), {
+      minLength: 31,
+      maxLength: 31,
+    }),
+    roots: fc.tuple(fc.nat(6), fc.nat(6), fc.nat(6)),
+  });
+  let excludedCount = 0;
+  fc.assert(
+    fc.property(worlds, expressions, ({ children, roots }, expression) => {
+      const below = (block: number): number[] => [
+        block,
+        ...children[block].filter((child) => child > block).flatMap(below),
+      ];
+      const sets = Object.fromEntries(names.map((name, i) => [name, new Set(below(roots[i]))]));
+      const planeOf = (name: string) =>
+        BitPlane.ofRuns(2, [...sets[name]].map((start) => ({ start, count: 1 })));
+      const blocks = new Set(bitsIn(evaluate(expression, planeOf)));
+      for (const block of blocks) {
+        assertEquals([...signsOf(expression).positive].some((name) => sets[name].has(block)), true);
+      }
+      const plane = excluded(expression, planeOf);
+      for (const block of plane === undefined ? [] : bitsIn(plane)) {
+        excludedCount++;
+        for (const other of below(block)) assertEquals(blocks.has(other), false, `${block}`);
+      }
+    }),
+    { numRuns: 1000, seed: 9 },
+  );
+  assertEquals(excludedCount > 500, true, `${excludedCount} blocks were excluded`);
+  // Of an increment, all of the base.
+  const planeOf = (name: string) => BitPlane.ofRuns(2, [{ start: name === "c" ? 7 : 3, count: 4 }]);
+  assertEquals(bitsIn(excluded(parseExpression("a + b - c"), planeOf)!), [7, 8, 9, 10]);
+});
+
+test("parseExpression takes a thousand names and refuses more, and nests no deeper", () => {
+  const sum = (count: number) => Array.from({ length: count }, (_, i) => `n${i}`).join(" - ");
+  assertEquals(formatExpression(parseExpression(sum(MAX_OPERANDS))), sum(MAX_OPERANDS));
+  const many = assertThrows(() => parseExpression(sum(MAX_OPERANDS + 1)), VolcastError);
+  assertEquals([many.kind, many.message.length < 400], ["usage", true]);
+  const deep = (count: number) => `${"(".repeat(count)}a${")".repeat(count)}`;
+  assertEquals(parseExpression(deep(MAX_OPERANDS)), { kind: "name", name: "a" });
+  assertThrows(() => parseExpression(deep(30_000)), VolcastError, "parentheses are open");
 });

@@ -8,6 +8,8 @@ import {
   hasBit,
   intersection,
   intersects,
+  isEmpty,
+  isWithin,
   PAGE_BITS,
   PAGE_WORDS,
   pageCountOf,
@@ -262,4 +264,36 @@ test("difference asks a plane where it differs, and looks nowhere else", () => {
   assertEquals(popcount(difference(top, base)), PAGE_WORDS);
   assertEquals(read, [2]);
   assertEquals(popcount(difference(top, new BitPlane(PAGES))), PAGE_WORDS * PAGES);
+});
+
+test("isEmpty and isWithin are what sets say", () => {
+  const plane = (...bits: number[]) =>
+    BitPlane.ofRuns(3, bits.map((start) => ({ start, count: 1 })));
+  assert(isEmpty(plane()));
+  assert(!isEmpty(plane(70_000)));
+  const cleared = plane(5);
+  cleared.clear(5);
+  assert(isEmpty(cleared), "a page that is there and has no bit");
+  assert(isWithin(plane(1, 40_000), plane(1, 2, 40_000)));
+  assert(!isWithin(plane(1, 40_000), plane(1, 2, 40_001)));
+  assert(isWithin(plane(), plane()));
+});
+
+test("a sum knows the pages in which it may differ from another plane, when all of it do", () => {
+  const make = (pages: number[], known: number[] | undefined): Plane => {
+    const plane = BitPlane.ofRuns(9, pages.map((page) => ({ start: page * PAGE_BITS, count: 1 })));
+    return {
+      pageCount: 9,
+      page: (index) => plane.page(index),
+      pages: () => plane.pages(),
+      differing: () => known,
+    };
+  };
+  const base = make([1, 2, 3], []);
+  const all = sum(make([1, 2, 3, 7], [7]), make([1, 3, 5], [2, 5]));
+  assertEquals([...all.differing!(base)!], [2, 5, 7]);
+  assertEquals([...difference(all, base).pages()], [2, 5, 7]);
+  assertEquals(popcount(difference(all, base)), 2);
+  assertEquals(sum(make([1], [1]), make([2], undefined)).differing!(base), undefined);
+  assertEquals(sum(base), base);
 });

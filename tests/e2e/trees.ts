@@ -28,10 +28,22 @@ export function noise(byteCount: number): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-/** A copy of a real tree with links, odd modes, odd names, holes and old times added. */
-export async function makeTree(path: string, source: string): Promise<void> {
+/**
+ * A copy of a real tree with links, odd modes, odd names, holes and old times added.
+ *
+ * @param options.mostKiB Larger files are left out: a test of thousands of files need not move much.
+ */
+export async function makeTree(
+  path: string,
+  source: string,
+  options: { mostKiB?: number } = {},
+): Promise<void> {
   const copied = await run(["cp", "-a", source, path]);
   assertEquals(copied.code, 0, copied.stderr);
+  if (options.mostKiB !== undefined) {
+    const large = ["-type", "f", "-size", `+${options.mostKiB}k`];
+    assertEquals((await run(["find", path, ...large, "-delete"])).code, 0);
+  }
   const odd = `${path}/odd`;
   Deno.mkdirSync(odd);
   Deno.writeTextFileSync(`${odd}/plain`, "plain\n");
@@ -75,7 +87,8 @@ export function changeTree(path: string, seed: number): void {
   for (let i = 0; i < few; i++) Deno.removeSync(pick());
   for (let i = 0; i < few; i++) {
     const file = pick();
-    Deno.renameSync(file, `${file}.renamed`);
+    // Not longer than before: some names are as long as names may be.
+    Deno.renameSync(file, `${file.slice(0, file.lastIndexOf("/"))}/renamed ${i}`);
   }
   for (let i = 0; i < few; i++) Deno.chmodSync(pick(), 0o640);
   for (let i = 0; i < few; i++) Deno.writeFileSync(`${path}/new ${i}`, noise(i * 3000));

@@ -3,15 +3,16 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { gunzipSync } from "node:zlib";
-import { applyImage } from "../../src/image/mod.ts";
+import { applyImage, joinSegments, Pieces } from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import { type FileSystem, readAll, Volume } from "../../src/volume/mod.ts";
-import { pattern } from "../fixtures/make.ts";
+import { pattern, SEGMENT_SIZES } from "../fixtures/make.ts";
 import { describe } from "../helpers/describe.ts";
 import { assertClean } from "../helpers/history.ts";
 import { parseImage } from "../helpers/parse_image.ts";
+import { joined, piecesIn, segmentsOf } from "../helpers/pieces.ts";
 import { assertSame, imageOf } from "../helpers/replicas.ts";
-import { bytesOf, sourceOf } from "../helpers/streams.ts";
+import { bytesOf, collect, sourceOf, streamOf } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
 
 const ID = "00112233445566778899aabbccddeeff";
@@ -113,5 +114,17 @@ test("the golden images of format 1 apply to a replica, and are made again byte 
   assertClean(replica.volume);
   assertEquals(await bytesOf(imageOf(replica.volume, "second", "first")), increment);
   await replica.volume.close();
+  await volume.close();
+});
+
+test("the golden segments of format 1 are read, and are made again byte by byte", async () => {
+  const volume = Volume.open(await goldenStore());
+  const segments = await golden("full.vct");
+  const full = await golden("full.vci");
+  assertEquals(joined(await segmentsOf(imageOf(volume, "first"), SEGMENT_SIZES)), segments);
+  assertEquals(await collect(ReadableStream.from(joinSegments(streamOf(segments)))), full);
+  const pieces = new Pieces(await piecesIn("golden", segments), () => {});
+  assert(pieces.pieces.length > 2);
+  assertEquals(await collect(await pieces.open(0)), full);
   await volume.close();
 });

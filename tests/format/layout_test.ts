@@ -10,12 +10,19 @@ import {
   INDEX_END_LAYOUT,
   INODE_LAYOUT,
   type Layout,
+  MAP_BLOCK_LAYOUT,
+  MAP_ENTRY_LAYOUT,
+  PACKED_HEADER_LAYOUT,
   POINTER_LAYOUT,
   ROOT_LAYOUT,
   RUN_LAYOUT,
+  SEGMENT_HEADER_LAYOUT,
+  SEGMENT_TRAILER_LAYOUT,
   SNAPSHOT_LAYOUT,
   STREAM_HEADER_LAYOUT,
+  STRIPE_LAYOUT,
   SUPERBLOCK_LAYOUT,
+  TAKEOVER_LAYOUT,
 } from "../../src/format/mod.ts";
 import { LOCAL_SLOT_LAYOUT } from "../../src/volume/mod.ts";
 import { test } from "../helpers/strict.ts";
@@ -24,6 +31,7 @@ import { test } from "../helpers/strict.ts";
 const LAYOUTS: [layout: Layout<readonly Field[]>, size: number][] = [
   [SUPERBLOCK_LAYOUT, 4096],
   [ROOT_LAYOUT, 4096],
+  [TAKEOVER_LAYOUT, 16],
   [INODE_LAYOUT, 256],
   [DIRECTORY_PAGE_LAYOUT, 16],
   [SNAPSHOT_LAYOUT, 512],
@@ -33,7 +41,13 @@ const LAYOUTS: [layout: Layout<readonly Field[]>, size: number][] = [
   [INDEX_END_LAYOUT, 8],
   [FRAME_LAYOUT, 16],
   [END_LAYOUT, 64],
+  [SEGMENT_HEADER_LAYOUT, 4096],
+  [SEGMENT_TRAILER_LAYOUT, 64],
   [LOCAL_SLOT_LAYOUT, 32],
+  [PACKED_HEADER_LAYOUT, 4096],
+  [MAP_BLOCK_LAYOUT, 32],
+  [MAP_ENTRY_LAYOUT, 12],
+  [STRIPE_LAYOUT, 4096],
 ] as unknown as [Layout<readonly Field[]>, number][];
 
 type Value = number | bigint | Uint8Array;

@@ -28,8 +28,10 @@ import {
   hexToBytes,
   isZeroBlock,
   MAX_BLOCKS,
+  MAX_TAKEOVERS,
   MIN_BLOCKS,
   type Root,
+  SHADOW_SLOTS,
   SNAPSHOT_ID_PATTERN,
   snapshotId,
   type SnapshotRecord,
@@ -71,7 +73,9 @@ function sealed(block: Uint8Array): Uint8Array {
 
 test("a superblock is read as it was written", () => {
   const { applied: _, ...origin } = { ...SUPERBLOCK, role: "origin" as const };
-  for (const superblock of [SUPERBLOCK, origin]) {
+  const branched = { ...SUPERBLOCK, branch: { cp: 78, root: { vbn: 67, crc: 5 } } };
+  const staged = { ...branched, remap: { head: { vbn: 999, crc: 6 }, count: 999 } };
+  for (const superblock of [SUPERBLOCK, origin, branched, staged]) {
     assertEquals(decodeSuperblock(encodeSuperblock(superblock)), superblock);
   }
 });
@@ -101,7 +105,8 @@ test("a superblock of a version or with features unknown here is refused, not pa
   };
   refuse(() => decodeSuperblock(change("version", 2)), "unsupported");
   refuse(() => decodeSuperblock(change("version", 0)), "unsupported");
-  refuse(() => decodeSuperblock(change("features", 1)), "unsupported");
+  refuse(() => decodeSuperblock(change("features", 4)), "unsupported");
+  refuse(() => decodeSuperblock(change("features", 7)), "unsupported");
   refuse(() => decodeSuperblock(change("features", 0x80000000)), "unsupported");
   refuse(() => decodeSuperblock(change("blockSize", 8192)), "damaged");
   refuse(() => decodeSuperblock(change("role", 2)), "damaged");
@@ -123,31 +128,87 @@ test("a superblock whose numbers do not fit each other is refused", () => {
   }
 });
 
+test("a superblock's branch is there with its flag only, at a replica, in bounds and ahead", () => {
+  const root = { vbn: 500, crc: 1 };
+  const lies: Partial<Superblock>[] = [
+    { role: "origin", branch: { cp: 78, root } },
+    { branch: { cp: 77, root } },
+    { branch: { cp: 78, root: { vbn: 66, crc: 1 } } },
+    { branch: { cp: 78, root: { vbn: 1000, crc: 1 } } },
+  ];
+  for (const lie of lies) {
+    refuse(() => decodeSuperblock(encodeSuperblock({ ...SUPERBLOCK, ...lie })), "damaged");
+  }
+  for (const field of ["branchCp", "branchVbn", "branchCrc"] as const) {
+    const unflagged = encodeSuperblock(SUPERBLOCK);
+    unflagged[SUPERBLOCK_LAYOUT.offsetOf(field)] = 1;
+    refuse(() => decodeSuperblock(sealed(unflagged)), "damaged");
+  }
+});
+
+test("a superblock's map of staged blocks is there with its flag only, at a replica, in bounds", () => {
+  const head = { vbn: 500, crc: 1 };
+  const lies: Partial<Superblock>[] = [
+    { role: "origin", remap: { head, count: 1 } },
+    { remap: { head, count: 0 } },
+    { remap: { head, count: 1000 } },
+    { remap: { head: { vbn: 66, crc: 1 }, count: 1 } },
+    { remap: { head: { vbn: 1000, crc: 1 }, count: 1 } },
+  ];
+  for (const lie of lies) {
+    refuse(() => decodeSuperblock(encodeSuperblock({ ...SUPERBLOCK, ...lie })), "damaged");
+  }
+  for (const field of ["remapVbn", "remapCrc", "remapCount"] as const) {
+    const unflagged = encodeSuperblock(SUPERBLOCK);
+    unflagged[SUPERBLOCK_LAYOUT.offsetOf(field)] = 1;
+    refuse(() => decodeSuperblock(sealed(unflagged)), "damaged");
+  }
+});
+
+const ROOT: Root = {
+  volumeId: ID,
+  cp: 100,
+  time: 10n,
+  epoch: 3,
+  nonce: new Uint8Array([1, 2, 3, 4, 5, 6, 7, 8]),
+  inodeCount: 11,
+  inodeLimit: 12,
+  freeInode: 13,
+  blockCount: 14,
+  inodeFile: { ...emptyInode(), mode: FILE_TYPE.file, height: 2 },
+  takeovers: [{ cp: 4, mark: "0123456789abcdef" }, { cp: 100, mark: "ff00000000000000" }],
+};
+
 test("a root is read as it was written, and nothing else is taken for one", () => {
-  const root: Root = {
+  const block = encodeRoot(ROOT);
+  const { volumeId, cp, time, nonce, inodeFile, epoch, takeovers } = decodeRoot(block);
+  assertEquals({ volumeId, cp, time, nonce, inodeFile, epoch, takeovers }, {
     volumeId: ID,
-    cp: 9,
+    cp: 100,
     time: 10n,
-    epoch: 1,
-    nonce: new Uint8Array([1, 2, 3, 4, 5, 6, 7, 8]),
-    inodeCount: 11,
-    inodeLimit: 12,
-    freeInode: 13,
-    blockCount: 14,
-    inodeFile: { ...emptyInode(), mode: FILE_TYPE.file, height: 2 },
-  };
-  const block = encodeRoot(root);
-  const { volumeId, cp, time, nonce, inodeFile } = decodeRoot(block);
-  assertEquals({ volumeId, cp, time, nonce, inodeFile }, {
-    volumeId: ID,
-    cp: 9,
-    time: 10n,
-    nonce: root.nonce,
-    inodeFile: root.inodeFile,
+    nonce: ROOT.nonce,
+    inodeFile: ROOT.inodeFile,
+    epoch: 3,
+    takeovers: ROOT.takeovers,
   });
   refuse(() => decodeRoot(new Uint8Array(BLOCK_SIZE)), "damaged");
   block[3] ^= 1;
   refuse(() => decodeRoot(block), "damaged");
+});
+
+test("a root's takeovers are as many as its epoch says, in order, and none is later than the root", () => {
+  const at = (...cps: number[]) => cps.map((cp) => ({ cp, mark: "0123456789abcdef" }));
+  const many = Array.from({ length: MAX_TAKEOVERS }, (_, i) => i + 5);
+  for (const [epoch, takeovers] of [[1, at()], [3, at(4, 100)], [90, at(...many)]] as const) {
+    assertEquals(decodeRoot(encodeRoot({ ...ROOT, epoch, takeovers })).takeovers, takeovers);
+  }
+  const lies = [[1, at(4)], [2, at()], [2, at(101)], [3, at(5, 5)], [3, at(6, 5)], [
+    0,
+    at(),
+  ]] as const;
+  for (const [epoch, takeovers] of lies) {
+    refuse(() => decodeRoot(encodeRoot({ ...ROOT, epoch, takeovers })), "damaged");
+  }
 });
 
 test("an inode is read as it was written, and one too high is refused", () => {
@@ -183,7 +244,12 @@ const snapshots: fc.Arbitrary<SnapshotRecord> = fc.record({
   root: fc.record({ vbn: fc.nat(2 ** 32 - 1), crc: fc.nat(2 ** 32 - 1) }),
   time: fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
   blockCount: fc.maxSafeNat(),
-});
+}).chain((regular) =>
+  fc.oneof(
+    fc.constant(regular),
+    fc.nat(SHADOW_SLOTS - 1).map((slot) => ({ ...regular, slot })),
+  )
+);
 
 test("the tables of snapshots and pointers are read as they were written", () => {
   fc.assert(
@@ -211,8 +277,10 @@ test("tables that do not follow their layout are refused", () => {
     bytes[512 + at] = value;
     return bytes;
   };
-  refuse(() => decodeSnapshots(change(32, 1)), "damaged"); // kind
-  refuse(() => decodeSnapshots(change(33, 1)), "damaged"); // reserved
+  refuse(() => decodeSnapshots(change(32, 2)), "damaged"); // kind
+  refuse(() => decodeSnapshots(change(33, 1)), "damaged"); // the slot of a regular snapshot
+  const shadow = encodeSnapshots([{ ...record, slot: SHADOW_SLOTS }]);
+  refuse(() => decodeSnapshots(shadow), "damaged");
   refuse(() => decodeSnapshots(change(35, 1)), "damaged"); // a name of 257 bytes
   refuse(() => decodeSnapshots(change(36, 0xff)), "damaged"); // not UTF-8
   refuse(() => decodeSnapshots(change(511, 1)), "damaged");

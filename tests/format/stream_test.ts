@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import fc from "fast-check";
 import { VolcastError } from "../../src/core/mod.ts";
 import {
   checkEnd,
@@ -6,15 +7,21 @@ import {
   checkIndexEnd,
   checksum,
   decodeStreamHeader,
+  decodeTerms,
   encodeEnd,
   encodeIndexEnd,
   encodeStreamHeader,
+  encodeTerms,
   END_LAYOUT,
   idOf,
+  MAX_TERMS,
   sealFrame,
   STREAM_HEADER_LAYOUT,
   type StreamHeader,
   streamLength,
+  type StreamTerm,
+  TERM_LAYOUT,
+  TERM_ROLES,
 } from "../../src/format/mod.ts";
 import { applyImage } from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
@@ -46,6 +53,10 @@ test("streamLength is the sum of the parts", () => {
     streamLength({ blocks: 2, runs: 3, deallocated: 5, frames: 7 }),
     1024 + 8 * 8 + 8 + 7 * 16 + 2 * 4096 + 64,
   );
+  assertEquals(
+    streamLength({ blocks: 0, runs: 0, deallocated: 0, frames: 0, terms: 3 }),
+    1024 + 3 * 288 + 8 + 64,
+  );
 });
 
 test("a stream header is read as it was written", () => {
@@ -53,6 +64,141 @@ test("a stream header is read as it was written", () => {
   const { base: _, ...full } = HEADER;
   assertEquals(decodeStreamHeader(encodeStreamHeader(full)), full);
   assertEquals(idOf(HEADER.top), "9-fedcba98");
+});
+
+const end = fc.record({
+  name: fc.string({ unit: "grapheme", maxLength: 20 }),
+  cp: fc.integer({ min: 10, max: 2 ** 50 }),
+  root: fc.record({ vbn: fc.nat(2 ** 32 - 1), crc: fc.nat(2 ** 32 - 1) }),
+  time: fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
+});
+
+/** Terms that can stand together, and the header that has them. */
+const images: fc.Arbitrary<{ header: StreamHeader; terms: StreamTerm[] }> = fc.record({
+  top: end,
+  base: end,
+  others: fc.array(end, { maxLength: 6 }),
+  bases: fc.array(end, { maxLength: 6 }),
+  kind: fc.constantFrom("full", "alternative", "required", "fragment", "shadow"),
+  counts: fc.record({
+    blocks: fc.nat(900),
+    deallocated: fc.nat(1000),
+    runs: fc.nat(900),
+    frames: fc.nat(900),
+  }),
+}).map(({ top, base, others, bases, kind, counts: { blocks, deallocated, ...rest } }) => {
+  const unique = (list: typeof others) => [...new Map(list.map((one) => [one.cp, one])).values()];
+  const terms: StreamTerm[] = kind === "fragment"
+    ? unique(others).map((one) => ({ ...one, role: "named" }))
+    : unique(others).filter(({ cp }) => cp < top.cp).map((one) => ({ ...one, role: "top" }));
+  if (kind === "alternative" || kind === "required") {
+    terms.push(...unique(bases).map((one): StreamTerm => ({ ...one, role: kind })));
+  }
+  terms.sort((a, b) => TERM_ROLES.indexOf(a.role) - TERM_ROLES.indexOf(b.role) || a.cp - b.cp);
+  const counts = {
+    blocks,
+    deallocated,
+    runs: Math.min(rest.runs, blocks),
+    frames: Math.min(rest.frames, blocks),
+  };
+  const header: StreamHeader = {
+    volumeId: HEADER.volumeId,
+    capacity: 1000,
+    dataStart: 67,
+    top,
+    ...(kind === "full" || kind === "fragment" ? {} : { base }),
+    blockCount: counts.blocks,
+    runCount: counts.runs,
+    deallocatedCount: counts.deallocated,
+    frameCount: counts.frames,
+    byteCount: streamLength({ ...counts, terms: terms.length }),
+    ...(terms.length === 0
+      ? {}
+      : { terms: { count: terms.length, crc: checksum(encodeTerms(terms)) } }),
+    ...(kind === "fragment" ? { fragment: true } : {}),
+    ...(kind === "shadow" ? { shadowState: { cp: 12, crc: 0xfedcba98 } } : {}),
+  };
+  return { header, terms };
+});
+
+test("headers and terms of any image are read as they were written", () => {
+  let termCount = 0;
+  fc.assert(
+    fc.property(images, ({ header, terms }) => {
+      const bytes = encodeTerms(terms);
+      termCount += terms.length;
+      assertEquals(bytes.length, terms.length * TERM_LAYOUT.size);
+      assertEquals(decodeStreamHeader(encodeStreamHeader(header)), header);
+      assertEquals(decodeTerms(bytes, header), terms);
+      // Whoever writes them in another order writes the same.
+      assertEquals(encodeTerms(terms.toReversed()), bytes);
+    }),
+    { numRuns: 400, seed: 3 },
+  );
+  assert(termCount > 500);
+});
+
+test("terms with any bit changed, or cut, or more of them, are refused", () => {
+  fc.assert(
+    fc.property(images, fc.nat(), ({ header, terms }, where) => {
+      if (terms.length === 0) return;
+      const bytes = encodeTerms(terms);
+      const bit = where % (bytes.length * 8);
+      bytes[bit >> 3] ^= 1 << (bit & 7);
+      const error = assertThrows(() => decodeTerms(bytes, header), VolcastError);
+      assertEquals(error.kind, "damaged");
+      bytes[bit >> 3] ^= 1 << (bit & 7);
+      const cut = bytes.subarray(TERM_LAYOUT.size);
+      assertThrows(() => decodeTerms(cut, header), VolcastError, "not as many");
+    }),
+    { numRuns: 300, seed: 4 },
+  );
+});
+
+test("terms that contradict each other or the header are refused, every checksum being right", () => {
+  const term = (role: StreamTerm["role"], cp: number): StreamTerm => ({
+    role,
+    cp,
+    name: `t${cp}`,
+    root: { vbn: 100, crc: 1 },
+    time: 0n,
+  });
+  const { base: _, ...full } = HEADER;
+  const refuse = (
+    header: StreamHeader,
+    terms: StreamTerm[],
+    reason: string,
+    change = (_: Uint8Array) => {},
+  ) => {
+    const parts = terms.map((one) => encodeTerms([one]));
+    const bytes = new Uint8Array(parts.flatMap((part) => [...part]));
+    change(bytes);
+    const own = { ...header, terms: { count: terms.length, crc: checksum(bytes) } };
+    const error = assertThrows(() => decodeTerms(bytes, own), VolcastError, reason);
+    assertEquals(error.kind, "damaged");
+  };
+  refuse(full, [term("top", 9)], "no older top");
+  refuse(full, [term("top", 12)], "no older top");
+  refuse(full, [term("top", 5), term("top", 4)], "not in its place");
+  refuse(full, [term("top", 5), term("top", 5)], "not in its place");
+  refuse(HEADER, [term("alternative", 3), term("top", 4)], "not in its place");
+  refuse(full, [term("alternative", 3)], "further bases and has none");
+  refuse(full, [term("required", 3)], "further bases and has none");
+  refuse(HEADER, [term("alternative", 3), term("required", 4)], "at once");
+  refuse(full, [term("named", 3)], "fragment");
+  refuse({ ...full, fragment: true }, [term("top", 3)], "fragment");
+  refuse({ ...full, fragment: true }, [term("top", 3), term("named", 3)], "fragment");
+  for (const role of [0, 5, 255]) {
+    refuse(HEADER, [term("top", 3)], `role ${role}`, (bytes) => bytes[0] = role);
+  }
+  refuse(HEADER, [term("top", 3)], "reserved", (bytes) => bytes[1] = 1);
+  refuse(HEADER, [term("top", 3)], "name of 256 bytes", (bytes) => bytes.set([0, 1], 2));
+  refuse(HEADER, [term("top", 0)], "CP 0");
+  // Too many are refused before anything is allocated for them.
+  const terms = { count: MAX_TERMS + 1, crc: 0 };
+  const counts = { blocks: 20, runs: 3, deallocated: 2, frames: 4, terms: terms.count };
+  const many = { ...HEADER, terms, byteCount: streamLength(counts) };
+  assertThrows(() => decodeStreamHeader(encodeStreamHeader(many)), VolcastError, "do not fit");
 });
 
 test("a stream header with any bit changed is refused", () => {
@@ -69,7 +215,7 @@ test("a stream of another version, order or with flags is unsupported, not damag
   for (const field of ["version", "flags", "order"] as const) {
     const bytes = encodeStreamHeader(HEADER);
     const view = new DataView(bytes.buffer);
-    view.setUint32(STREAM_HEADER_LAYOUT.offsetOf(field), 7, true);
+    view.setUint32(STREAM_HEADER_LAYOUT.offsetOf(field), 4, true);
     view.setUint32(1020, checksum(bytes.subarray(0, 1020)), true);
     const error = assertThrows(() => decodeStreamHeader(bytes), VolcastError);
     assertEquals(error.kind, "unsupported", field);

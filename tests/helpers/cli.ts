@@ -6,6 +6,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { main, Terminal } from "../../src/cli/mod.ts";
+import { Random } from "./random.ts";
 
 /** What a command line did. */
 export interface Outcome {
@@ -87,6 +88,18 @@ export async function makeTree(
     const bytes = typeof content === "string" ? new TextEncoder().encode(content) : content;
     await Deno.writeFile(file, bytes);
   }
+}
+
+/** Makes `site.vol` in a directory, with the releases june3 and june5 of `tree` beside it. */
+export async function makeSite(directory: string): Promise<string> {
+  const site = `${directory}/site.vol`;
+  const tree = `${directory}/tree`;
+  await ok("init", site, "--size", "16MiB");
+  await makeTree(tree, { a: "one\n", "docs/large": new Random(1).bytes(3_000_000) });
+  await ok("publish", site, tree, "--as", "june3");
+  await makeTree(tree, { a: "two, longer\n", "docs/more": new Uint8Array(200_000).fill(9) });
+  await ok("publish", site, tree, "--as", "june5");
+  return site;
 }
 
 /** `volcast` as a process of its own. */

@@ -7,11 +7,17 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { type Run, VolcastError } from "../../src/core/mod.ts";
-import type { MemoryStore } from "../../src/store/mod.ts";
-import { fsck, type LiveFileSystem, Volume, type VolumeOptions } from "../../src/volume/mod.ts";
+import { MemoryStore } from "../../src/store/mod.ts";
+import {
+  fsck,
+  type LiveFileSystem,
+  Volume,
+  type VolumeOptions,
+  type Writer,
+} from "../../src/volume/mod.ts";
 import { FileModel, type ModelNode, newNode } from "../models/file_model.ts";
 import { describe } from "./describe.ts";
-import type { Random } from "./random.ts";
+import { Random } from "./random.ts";
 
 /** A snapshot with what it must show for as long as it exists. */
 export interface KeptSnapshot {
@@ -29,6 +35,8 @@ export interface HistoryOptions {
   /** Whether sparse files get this far: 40 MiB need three levels of pointers. */
   readonly sparse?: boolean;
   readonly volume?: VolumeOptions;
+  /** What names of snapshots begin with; `s` by default. */
+  readonly prefix?: string;
 }
 
 /** A clock that ticks a second a look, so that equal histories have equal times. */
@@ -68,6 +76,18 @@ export class History {
     return new History(store, volume, random, options);
   }
 
+  /** Goes on with a volume that is there: with a replica that was promoted, or its local changes. */
+  static resume(
+    at: { store: MemoryStore; volume: Volume; model: FileModel },
+    random: Random,
+    options: HistoryOptions = {},
+  ): History {
+    const history = new History(at.store, at.volume, random, options);
+    history.model = at.model.clone();
+    history.committed = at.model.clone();
+    return history;
+  }
+
   /** Some random changes of files in one piece. */
   async change(count: number): Promise<void> {
     await this.volume.exclusive(({ fs }) => {
@@ -81,8 +101,10 @@ export class History {
   }
 
   /** Takes a snapshot; `undefined` when the volume is full. */
-  async snapshot(options: { pointers?: string[] } = {}): Promise<KeptSnapshot | undefined> {
-    const name = `s${++this.#names}`;
+  async snapshot(
+    options: Parameters<Writer["takeSnapshot"]>[1] = {},
+  ): Promise<KeptSnapshot | undefined> {
+    const name = `${this.#options.prefix ?? "s"}${++this.#names}`;
     try {
       const { id } = await this.volume.exclusive((writer) => writer.takeSnapshot(name, options));
       this.committed = this.model.clone();
@@ -136,18 +158,9 @@ export class History {
     }
   }
 
-  /** Moves the place from which blocks are given out: a volume is wide, and its tests are small. */
+  /** See {@linkcode skipBlocks}. */
   async skip(blockCount: number): Promise<void> {
-    await this.volume.exclusive(({ space }) => {
-      const runs: Run[] = [];
-      for (let left = Math.min(blockCount, space.freeCount - space.reserve); left > 0;) {
-        runs.push(space.allocateRun(left));
-        left -= runs.at(-1)!.count;
-      }
-      for (const { start, count } of runs) {
-        for (let i = 0; i < count; i++) space.free(start + i);
-      }
-    });
+    await skipBlocks(this.volume, blockCount);
   }
 
   /** A random step of any kind. */
@@ -366,6 +379,39 @@ export class History {
     fs.remove(parent.ino, name);
     this.model.remove(parent, name);
   }
+}
+
+/** Moves the place from which blocks are given out: a volume is wide, and its tests are small. */
+export async function skipBlocks(volume: Volume, blockCount: number): Promise<void> {
+  await volume.exclusive(({ space }) => {
+    const runs: Run[] = [];
+    for (let left = Math.min(blockCount, space.freeCount - space.reserve); left > 0;) {
+      runs.push(space.allocateRun(left));
+      left -= runs.at(-1)!.count;
+    }
+    for (const { start, count } of runs) {
+      for (let i = 0; i < count; i++) space.free(start + i);
+    }
+  });
+}
+
+/** A history with snapshots `s1` and `s2` whose blocks lie in many frames, and in two pages of planes. */
+export async function scattered(seed: number): Promise<History> {
+  const history = await History.begin(new MemoryStore(70_000), new Random(seed));
+  for (let round = 0; round < 12; round++) {
+    if (round === 6) await history.skip(33_000);
+    await history.change(8);
+    await history.churn(1, 40_000);
+    await history.skip(200);
+  }
+  await history.snapshot();
+  for (let round = 0; round < 5; round++) {
+    await history.change(4);
+    await history.churn(1, 30_000);
+    await history.skip(200);
+  }
+  await history.snapshot();
+  return history;
 }
 
 /** fsck finds nothing. */

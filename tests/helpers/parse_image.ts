@@ -13,12 +13,15 @@ const BLOCK_SIZE = 4096;
 const PAGE_BITS = 32768;
 const FRAME_BLOCKS = 256;
 const HEADER_SIZE = 1024;
+const TERM_SIZE = 288;
 
 /** A parsed stream. */
 export interface ParsedImage {
   readonly header: Uint8Array;
   readonly topCp: number;
   readonly baseCp: number;
+  /** The table of terms, as it stands in the stream. */
+  readonly terms: Uint8Array<ArrayBuffer>;
   /** Blocks by VBN, ascending. */
   readonly blocks: Map<number, Uint8Array>;
   /** VBNs that the base has and the top has not. */
@@ -39,7 +42,9 @@ export function parseImage(bytes: Uint8Array): ParsedImage {
   const [blockCount, runCount, deallocatedCount, frameCount, byteCount] = [618, 626, 634, 642, 650]
     .map(u64);
   assertEquals(byteCount, bytes.length);
-  let at = HEADER_SIZE;
+  const terms = bytes.slice(HEADER_SIZE, HEADER_SIZE + view.getUint32(658, true) * TERM_SIZE);
+  assertEquals(view.getUint32(662, true), terms.length === 0 ? 0 : crc32(terms));
+  let at = HEADER_SIZE + terms.length;
   const run = (): number[] => {
     const start = view.getUint32(at, true);
     const count = view.getUint32(at + 4, true);
@@ -80,6 +85,7 @@ export function parseImage(bytes: Uint8Array): ParsedImage {
     header,
     topCp: u64(56),
     baseCp: u64(337),
+    terms,
     blocks,
     deallocated,
     frameOffsets,
@@ -92,6 +98,7 @@ export function parseImage(bytes: Uint8Array): ParsedImage {
  * in it is right.
  *
  * @param options.change Changes the header before it is sealed.
+ * @param options.terms The table of terms.
  * @param options.arrange Changes the runs of the index.
  */
 export function forgeImage(
@@ -100,6 +107,7 @@ export function forgeImage(
   deallocated: readonly number[],
   options: {
     change?: (view: DataView) => void;
+    terms?: Uint8Array;
     arrange?: (runs: [start: number, count: number][]) => [start: number, count: number][];
   } = {},
 ): Uint8Array<ArrayBuffer> {
@@ -107,17 +115,22 @@ export function forgeImage(
   const runs = (options.arrange ?? ((list) => list))(runsOf(vbns, PAGE_BITS));
   const gone = runsOf([...deallocated].sort((a, b) => a - b), PAGE_BITS);
   const frames = runsOf(vbns, FRAME_BLOCKS);
-  const length = HEADER_SIZE + (runs.length + gone.length) * 8 + 8 + frames.length * 16 +
+  const terms = options.terms ?? new Uint8Array(0);
+  const length = HEADER_SIZE + terms.length + (runs.length + gone.length) * 8 + 8 +
+    frames.length * 16 +
     vbns.length * BLOCK_SIZE + 64;
   const bytes = new Uint8Array(length);
   const view = new DataView(bytes.buffer);
   bytes.set(header);
   const counts = [vbns.length, runs.length, gone.length, frames.length, length];
   counts.forEach((count, i) => view.setBigUint64(618 + i * 8, BigInt(count), true));
+  view.setUint32(658, terms.length / TERM_SIZE, true);
+  view.setUint32(662, terms.length === 0 ? 0 : crc32(terms), true);
+  bytes.set(terms, HEADER_SIZE);
   options.change?.(view);
   view.setUint32(1020, crc32(bytes.subarray(0, 1020)), true);
 
-  let at = HEADER_SIZE;
+  let at = HEADER_SIZE + terms.length;
   const parts: number[] = [];
   for (const list of [runs, gone]) {
     for (const page of new Set(list.map(([start]) => Math.floor(start / PAGE_BITS)))) {

@@ -5,7 +5,14 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { applyImage, Image, type ImageSource } from "../../src/image/mod.ts";
+import {
+  applyImage,
+  Image,
+  type ImageSource,
+  resolveExpression,
+  selectHistory,
+  selectImage,
+} from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import { type Snapshot, Volume, walkRoot } from "../../src/volume/mod.ts";
 import { describe } from "./describe.ts";
@@ -26,6 +33,20 @@ export async function replicaOf(origin: Volume, ref: string): Promise<Replica> {
   return { store, volume };
 }
 
+/** A new replica that has these snapshots, the newest of them current. */
+export async function replicaWith(origin: Volume, refs: readonly string[]): Promise<Replica> {
+  const store = new MemoryStore(origin.zone.capacity);
+  const volume = Volume.incoming(store, origin.volumeId);
+  const selected = selectHistory(origin, { snapshots: refs.join(",") });
+  await applyImage(volume, sourceOfImage(Image.of(origin, selected)));
+  return { store, volume };
+}
+
+/** The image of an expression. */
+export function imageOfText(volume: Volume, text: string): Image {
+  return Image.of(volume, selectImage(volume, resolveExpression(volume, text)));
+}
+
 /** The image that leads from one snapshot of a volume to another. */
 export function imageOf(volume: Volume, top: string, base?: string): Image {
   return new Image(
@@ -35,9 +56,11 @@ export function imageOf(volume: Volume, top: string, base?: string): Image {
   );
 }
 
-/** Brings a replica to a snapshot of its parent. */
+/** Brings a replica to a snapshot of its parent; its own may be a shadow there by now. */
 export async function advance(replica: Volume, parent: Volume, ref: string): Promise<void> {
-  await applyImage(replica, sourceOfImage(imageOf(parent, ref, replica.current.id)));
+  const base = parent.resolveBase(replica.current.id);
+  const image = new Image(parent, parent.resolve(ref), base);
+  await applyImage(replica, sourceOfImage(image), { drainMs: 0 });
 }
 
 /** VBNs that a root reaches, found without looking at any plane. */

@@ -104,16 +104,26 @@ export type CrashEvent =
 export class CrashStore implements BlockStore {
   readonly capacity: number;
   readonly events: CrashEvent[] = [];
+  /** When each event was, by the clock that several stores may share. */
+  readonly #times: number[] = [];
+  readonly #clock: { now: number };
   readonly #initial: MemoryStore;
   readonly #live: MemoryStore;
   #syncs = 0;
   /** Number of a sync (from 1 on) -> whether it does nothing: a mistake that tests must see. */
   brokenSync: (number: number) => boolean = () => false;
 
-  constructor(initial: MemoryStore) {
+  constructor(initial: MemoryStore, clock = { now: 0 }) {
     this.capacity = initial.capacity;
     this.#initial = copyOf(initial);
     this.#live = copyOf(initial);
+    this.#clock = clock;
+  }
+
+  /** Events before a moment of the clock. */
+  countAt(time: number): number {
+    const index = this.#times.findIndex((at) => at >= time);
+    return index < 0 ? this.#times.length : index;
   }
 
   read(vbn: number, target: Uint8Array): void {
@@ -122,7 +132,7 @@ export class CrashStore implements BlockStore {
 
   write(vbn: number, source: Uint8Array): void {
     this.#live.write(vbn, source);
-    this.events.push({ kind: "write", vbn, bytes: source.slice() });
+    this.#push({ kind: "write", vbn, bytes: source.slice() });
   }
 
   async sync(): Promise<void> {
@@ -130,7 +140,7 @@ export class CrashStore implements BlockStore {
     // Others may write meanwhile; that is not part of this sync.
     await Promise.resolve();
     if (this.brokenSync(++this.#syncs)) return;
-    this.events.push({ kind: "sync", upTo });
+    this.#push({ kind: "sync", upTo });
   }
 
   close(): void {}
@@ -148,6 +158,11 @@ export class CrashStore implements BlockStore {
       if (random.below(10) >= lossInTen) store.blocks.set(vbn, block);
       else if (random.oneIn(3)) store.blocks.set(vbn, torn(store, vbn, block, random));
     });
+  }
+
+  #push(event: CrashEvent): void {
+    this.events.push(event);
+    this.#times.push(this.#clock.now++);
   }
 
   #replay(

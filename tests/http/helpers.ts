@@ -24,9 +24,10 @@ export interface Fixture extends AsyncDisposable {
 
 /** Makes a node called `origin`. */
 export async function makeNode(
-  options: { tokens?: Tokens; loopback?: boolean; blocks?: number } = {},
+  options: { tokens?: Tokens; loopback?: boolean; blocks?: number; volume?: Volume } = {},
 ): Promise<Fixture> {
-  const volume = await Volume.create(new MemoryStore(options.blocks ?? 16384));
+  const volume = options.volume ??
+    await Volume.create(new MemoryStore(options.blocks ?? 16384));
   const node = new Node({ name: "origin", path: "unused.vol", volume });
   const log: string[] = [];
   const app = createApp(node, {

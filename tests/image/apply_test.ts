@@ -12,6 +12,7 @@ import {
   assertSame,
   assertUnchanged,
   imageOf,
+  imageOfText,
   type Replica,
   replicaOf,
   stateOf,
@@ -360,35 +361,47 @@ test("applyImage ends between two frames when told to", async () => {
 test("applyImage is old or new after a crash at every write, and can be repeated", async () => {
   await forSeeds(seeds(60, 3), async (random) => {
     const here = await scene(random);
-    const { history, ids, replica, increment } = here;
-    const [before, store] = [stateOf(replica.volume), new CrashStore(replica.store)];
-    const volume = Volume.open(store);
-    await applyImage(volume, sourceOf(increment), { recordBytes: 30_000 });
-    const after = stateOf(volume);
-    volume.abandon();
-    const found = { old: 0, new: 0 };
-    for (let count = 0; count <= store.events.length; count++) {
-      for (let i = 0; i < 12; i++) {
-        const target = { store: store.crashed(count, random) } as Replica;
-        target.volume = Volume.open(target.store);
-        const isOld = target.volume.current.id === ids[0];
-        found[isOld ? "old" : "new"]++;
-        if (isOld) assertOldButDropped(target.volume, before);
-        else assertEquals(stateOf(target.volume), after);
-        assertClean(target.volume);
-        if (isOld && i % 3 === 0) {
-          await applyImage(target.volume, sourceOf(increment));
-          assertEquals(stateOf(target.volume), after);
-          assertClean(target.volume);
-        }
-        target.volume.abandon();
-      }
-    }
-    assert(found.old > 100 && found.new > 10, JSON.stringify(found));
-    assertSame(history, { store: store.whole(), volume: Volume.open(store.whole()) }, ids[2]);
+    await crashEverywhere(here, here.increment, random);
+    // The snapshot between comes along: it is there with the new root, never before.
+    const both = imageOfText(here.history.volume, "s3 + s2 - s1");
+    await crashEverywhere(here, await bytesOf(both), random);
     await closeScene(here);
   });
 });
+
+async function crashEverywhere(
+  { history, ids, replica }: Scene,
+  image: Uint8Array,
+  random: Random,
+): Promise<void> {
+  const [before, store] = [stateOf(replica.volume), new CrashStore(copyOf(replica.store))];
+  const volume = Volume.open(store);
+  await applyImage(volume, sourceOf(image), { recordBytes: 30_000 });
+  const after = stateOf(volume);
+  volume.abandon();
+  const found = { old: 0, new: 0 };
+  for (let count = 0; count <= store.events.length; count++) {
+    for (let i = 0; i < 12; i++) {
+      const target = { store: store.crashed(count, random) } as Replica;
+      target.volume = Volume.open(target.store);
+      const isOld = target.volume.current.id === ids[0];
+      found[isOld ? "old" : "new"]++;
+      if (isOld) assertOldButDropped(target.volume, before);
+      else assertEquals(stateOf(target.volume), after);
+      assertClean(target.volume);
+      if (isOld && i % 3 === 0) {
+        await applyImage(target.volume, sourceOf(image));
+        assertEquals(stateOf(target.volume), after);
+        assertClean(target.volume);
+      }
+      target.volume.abandon();
+    }
+  }
+  assert(found.old > 100 && found.new > 10, JSON.stringify(found));
+  const whole = { store: store.whole(), volume: Volume.open(store.whole()) };
+  for (const { id } of whole.volume.snapshots()) assertSame(history, whole, id);
+  assertEquals(whole.volume.current.id, ids[2]);
+}
 
 /** The old root; snapshots that the image's blocks lie over may be gone already. */
 function assertOldButDropped(volume: Volume, before: unknown): void {

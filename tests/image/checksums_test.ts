@@ -23,7 +23,7 @@ Deno.test("Checksums know every block of an image, in windows of any size, and f
   const top = await write("top", 4 * 2 ** 20);
   const plane = difference(volume.plane(top), volume.plane(base));
   for (const windowBlocks of [256, 1024, undefined]) {
-    const image = { name: crypto.randomUUID(), root: top.root, plane };
+    const image = { name: crypto.randomUUID(), roots: [top.root], excluded: volume.plane(base) };
     const checksums = new Checksums(volume.io, image, windowBlocks);
     const windows = new Set<number>();
     for (const frames = new FrameCursor(plane); frames.current !== undefined; frames.advance()) {

@@ -241,7 +241,13 @@ test("applyImage refuses headers that lie", async () => {
     const { header, blocks, deallocated } = here.parsed;
     const lies: Record<string, (view: DataView) => void> = {
       "unsupported: version": (view) => view.setUint32(8, 2, true),
-      "unsupported: flags": (view) => view.setUint32(12, 1, true),
+      "unsupported: flags": (view) => view.setUint32(12, 4, true),
+      "a shadow without its state": (view) => view.setUint32(12, 1, true),
+      "a state without a shadow": (view) => view.setBigUint64(666, 3n, true),
+      "a fragment with a base": (view) => view.setUint32(12, 2, true),
+      "terms that are not there": (view) => view.setUint32(658, 1, true),
+      "terms without end": (view) => view.setUint32(658, 2 ** 32 - 1, true),
+      "checksum of no terms": (view) => view.setUint32(662, 1, true),
       "diverged: volume id": (view) => view.setUint8(20, view.getUint8(20) ^ 1),
       "block size": (view) => view.setUint32(32, 8192, true),
       "unsupported: order": (view) => view.setUint32(36, 1, true),

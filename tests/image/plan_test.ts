@@ -6,13 +6,14 @@ import {
   CutError,
   framesOfPage,
   framesOfRun,
+  planDelete,
   planExpression,
 } from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import { History } from "../helpers/history.ts";
 import { parseImage } from "../helpers/parse_image.ts";
 import { forSeeds, Random, seeds } from "../helpers/random.ts";
-import { bitsOf, imageOf } from "../helpers/replicas.ts";
+import { bitsOf, imageOf, reachedFrom, replicaWith } from "../helpers/replicas.ts";
 import { bytesOf, streamOf } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
 
@@ -194,4 +195,71 @@ test("ByteReader takes exact numbers of bytes from chunks of any size", async ()
   const error = await assertRejects(() => broken.take(1), CutError);
   assertEquals((error.cause as Error).message, "reset");
   await broken.cancel();
+});
+
+test("planDelete counts what brute force finds, and what then is free", async () => {
+  let planned = 0;
+  await forSeeds(seeds(700, 12), async (random) => {
+    const history = await History.begin(new MemoryStore(3000), random);
+    const { volume } = history;
+    for (let i = 0; i < 7; i++) {
+      await history.change(random.between(1, 20));
+      await history.snapshot();
+    }
+    // Something written since the last snapshot, and blocks that only the active file system frees.
+    await history.change(10);
+    await history.checkpoint();
+    const [first, ...rest] = history.kept;
+    const gone = [first, ...rest.filter(() => random.oneIn(2))];
+    const kept = rest.filter((one) => !gone.includes(one));
+    const sumOf = (list: typeof gone) =>
+      list.reduce(
+        (all, { id }) => all.union(reachedFrom(volume, volume.resolve(id))),
+        new Set<number>(),
+      );
+    const activeAlone = () => reachedFrom(volume, volume.current).difference(sumOf(kept));
+    const wanted = sumOf(gone).difference(sumOf(kept)).difference(
+      reachedFrom(volume, volume.current),
+    );
+    const plan = planDelete(volume, gone.map(({ name, id }) => random.oneIn(2) ? name : id));
+    assertEquals(plan, {
+      snapshots: gone.map(({ name }) => name),
+      blocks: wanted.size,
+      bytes: wanted.size * 4096,
+    });
+    assertEquals(planDelete(volume, [first.name, first.id]), planDelete(volume, [first.name]));
+    const before = { free: volume.freeBlocks, active: activeAlone().size };
+    for (const one of gone) await history.deleteSnapshot(one);
+    const after = { free: volume.freeBlocks, active: activeAlone().size };
+    // So many more are free, but for what the active file system itself has changed in size.
+    assertEquals(after.free - before.free, plan.blocks + before.active - after.active);
+    // That is metadata of the deletions alone.
+    assert(Math.abs(after.active - before.active) <= 4, `${before.active} ${after.active}`);
+    planned += plan.blocks;
+    history.check();
+    await history.close();
+  });
+  assert(planned > 500, `${planned} blocks`);
+});
+
+test("planDelete refuses what is no snapshot, and at a replica counts what is there", async () => {
+  const history = await History.begin(new MemoryStore(3000), new Random(5));
+  for (let i = 0; i < 3; i++) {
+    await history.change(20);
+    await history.snapshot({ pointers: i === 0 ? ["old"] : [] });
+  }
+  const { volume } = history;
+  assertEquals(planDelete(volume, ["old"]), planDelete(volume, ["s1"]));
+  for (const [name, kind] of [["s9", "not-found"], ["active", "usage"]]) {
+    assertEquals(assertThrows(() => planDelete(volume, ["s1", name]), VolcastError).kind, kind);
+  }
+  const replica = await replicaWith(volume, ["s1", "s2", "s3"]);
+  const [a, b, c] = ["s1", "s2", "s3"].map((name) => reachedFrom(volume, volume.resolve(name)));
+  assertEquals(planDelete(replica.volume, ["s1"]).blocks, a.difference(b).difference(c).size);
+  assertEquals(
+    planDelete(replica.volume, ["s1", "s2"]).blocks,
+    a.union(b).difference(c).size,
+  );
+  await replica.volume.close();
+  await history.close();
 });

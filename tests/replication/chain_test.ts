@@ -5,12 +5,13 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
 import { INO } from "../../src/format/mod.ts";
-import { Image } from "../../src/image/mod.ts";
+import { Image, selectHistory, selectRanges } from "../../src/image/mod.ts";
 import {
   Node,
   type Peer,
   type PeerEvent,
   type PeerPlan,
+  type PeerRequest,
   Puller,
   selectImage,
   type SitePosition,
@@ -34,17 +35,20 @@ class LocalPeer implements Peer {
     this.name = node.name;
   }
 
-  plan(request: { since?: string; site: string }): Promise<PeerPlan> {
+  plan(request: PeerRequest): Promise<PeerPlan> {
     this.#checkUp();
     const { volume } = this.node;
     const { top, base } = selectImage(volume, request);
-    const image = new Image(volume, top, base);
+    const image = request.snapshots === undefined
+      ? new Image(volume, top, base)
+      : Image.of(volume, selectHistory(volume, { snapshots: request.snapshots, top, base }));
     return Promise.resolve({
       volumeId: volume.volumeId,
       capacity: volume.zone.capacity,
       top: top.id,
       topName: top.name,
       ...(base === undefined ? {} : { base: base.id }),
+      ...(image.query === undefined ? {} : { snapshots: image.query.value }),
       byteCount: image.byteCount,
       blockCount: image.header.blockCount,
       chain: [this.node.name, ...this.node.chain],
@@ -56,7 +60,10 @@ class LocalPeer implements Peer {
     this.opened++;
     const { volume } = this.node;
     const base = plan.base === undefined ? undefined : volume.resolve(plan.base);
-    const image = new Image(volume, volume.resolve(plan.top), base);
+    const top = volume.resolve(plan.top);
+    const image = plan.snapshots === undefined
+      ? new Image(volume, top, base)
+      : Image.of(volume, selectRanges(volume, { ranges: plan.snapshots, top, base }));
     const cut = this.cuts.shift() ?? Infinity;
     const flip = this.flips.shift() ?? -1;
     let position = offset;
@@ -336,4 +343,49 @@ Deno.test("Puller refuses a parent of another volume, and says when it is not kn
   );
   assertEquals(error.kind, "diverged");
   assertEquals(read(paris.volume), "r2");
+});
+
+Deno.test("Puller with all snapshots keeps the history, through cuts and across parents", async () => {
+  await using world = new World();
+  const origin = await world.origin();
+  for (const name of ["june1", "june2", "june3"]) await publish(origin, name);
+  const paris = world.site("paris");
+  const [near, far] = [new LocalPeer(origin), new LocalPeer(paris)];
+  const keeping = (node: Node, parents: LocalPeer[]) =>
+    new Puller(node, { parents, snapshots: "all", drainMs: 0, backoffMs: 1 });
+  const first = await keeping(paris, [near]).pull();
+  if (first.kind === "current") throw new Error("nothing came");
+  assertEquals(first.along, ["june1", "june2"]);
+  const namesOf = (node: Node) => node.volume.snapshots().map(({ name }) => name);
+  assertEquals(namesOf(paris), ["june1", "june2", "june3"]);
+
+  for (const name of ["june4", "june5", "june6"]) await publish(origin, name);
+  near.cuts = [150_000, 100_000];
+  const second = await keeping(paris, [near]).pull();
+  if (second.kind === "current") throw new Error("nothing came");
+  assertEquals([first.kind, second.kind], ["full", "increment"]);
+  assertEquals(second.along, ["june4", "june5"]);
+  assertEquals(near.opened, 4);
+  for (const name of namesOf(paris)) assertEquals(read(paris.volume, name), name);
+  assertEquals(namesOf(paris), namesOf(origin));
+  assertEquals(fsck(paris.volume).findings, []);
+
+  // Begun at paris, ended at the origin: the same bytes.
+  const rome = world.site("rome");
+  far.cuts = [200_000, 0, 0];
+  const third = await keeping(rome, [far, near]).pull();
+  assert(third.kind === "full");
+  assertEquals(namesOf(rome), namesOf(origin));
+  assertEquals(near.opened, 5);
+  for (const name of namesOf(rome)) assertEquals(read(rome.volume, name), name);
+  assertEquals(fsck(rome.volume).findings, []);
+
+  // One that does not keep history gets the master alone.
+  const oslo = world.site("oslo");
+  await new Puller(oslo, { parents: [far], drainMs: 0 }).pull();
+  assertEquals(namesOf(oslo), ["june6"]);
+  // It has one snapshot to pass on, and asked for all it gives that.
+  const bern = world.site("bern");
+  await keeping(bern, [new LocalPeer(oslo)]).pull();
+  assertEquals(namesOf(bern), ["june6"]);
 });

@@ -3,140 +3,28 @@ import { VolcastError } from "../../src/core/mod.ts";
 import { BLOCK_SIZE } from "../../src/format/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import type { BlockStore } from "../../src/store/mod.ts";
-import { fsck, Volume } from "../../src/volume/mod.ts";
+import { Volume } from "../../src/volume/mod.ts";
 import { assertClean, tickingClock } from "../helpers/history.ts";
+import { prepared, problemOf, problems, publish, type Run, run } from "../helpers/publisher.ts";
 import { Random } from "../helpers/random.ts";
 import { stateOf } from "../helpers/replicas.ts";
 import { copyOf, CrashStore, FaultStore } from "../helpers/stores.ts";
 import { test } from "../helpers/strict.ts";
 
-/** A small volume with a few files, closed. */
-async function prepared(capacity: number): Promise<MemoryStore> {
-  const store = new MemoryStore(capacity);
-  const volume = await Volume.create(store, { now: tickingClock() });
-  await volume.exclusive(({ fs }) => {
-    for (let i = 0; i < 20; i++) {
-      const ino = fs.create(2, `old${i}`, { type: "file" });
-      fs.write(ino, 0, new Random(i).bytes(i * 700));
-    }
-  });
-  await volume.close();
-  return store;
-}
-
-/** What a publisher does: change, checkpoint, snapshot with its pointer, delete the old one. */
-async function publish(volume: Volume, acknowledged: (cp: number) => void): Promise<void> {
-  const done = () => acknowledged(volume.superblock.cp);
-  const random = new Random(7);
-  for (let round = 0; round < 4; round++) {
-    await volume.exclusive(async (writer) => {
-      const { fs } = writer;
-      const ino = fs.create(2, `new${round}`, { type: "file" });
-      fs.write(ino, 0, random.bytes(random.between(1, 30_000)));
-      fs.write(fs.resolve(`/old${round}`), 100, random.bytes(5000));
-      fs.rename({ parent: 2, name: `old${round + 8}` }, { parent: 2, name: `moved${round}` });
-      fs.remove(2, `old${round + 13}`);
-      fs.setExtendedAttributes(ino, { xattrs: new Map([["user.a", random.bytes(5000)]]) });
-      await writer.checkpoint();
-    });
-    done();
-    await volume.exclusive((writer) =>
-      writer.takeSnapshot(`release${round}`, { pointers: ["master"] })
-    );
-    done();
-    if (round > 0) {
-      const old = volume.resolve(`release${round - 1}`).id;
-      await volume.exclusive((writer) => writer.deleteSnapshot(old));
-      done();
-    }
-    await volume.exclusive(async (writer) => {
-      writer.fs.truncate(writer.fs.resolve("/new0"), 10);
-      writer.fs.write(writer.fs.resolve("/old1"), 0, random.bytes(9000));
-      await writer.checkpoint();
-    });
-    done();
-  }
-}
-
-interface Run {
-  readonly store: CrashStore;
-  /** Consistency points that were acknowledged, with the number of events before that. */
-  readonly acknowledged: { events: number; cp: number }[];
-  /** What each consistency point holds. */
-  readonly states: Map<number, unknown>;
-}
-
-/** Runs the publisher on a store that remembers, and notes what is true at each moment. */
-async function run(
-  brokenSync: (number: number) => boolean = () => false,
-): Promise<Run> {
-  const store = new CrashStore(await prepared(700));
-  store.brokenSync = brokenSync;
-  const volume = Volume.open(store, { now: tickingClock() });
-  const acknowledged = [{ events: 0, cp: volume.superblock.cp }];
-  await publish(volume, (cp) => acknowledged.push({ events: store.events.length, cp }));
-  volume.abandon();
-  const states = new Map<number, unknown>();
-  // Whatever the order of writes, with all of them there every root shows what it should.
-  for (let count = 0; count <= store.events.length; count++) {
-    const previous = store.events[count - 1];
-    if (count > 0 && !(previous.kind === "write" && previous.vbn < 2)) continue;
-    const found = Volume.open(store.whole(count));
-    states.set(found.superblock.cp, stateOf(found));
-    // A snapshot and the pointer to it come at once: no root shows a release that is not the master.
-    assertEquals(found.find("master")?.id, found.snapshots().at(-1)?.id);
-    found.abandon();
-  }
-  return { store, acknowledged, states };
-}
-
-/** What is wrong with a disk found after a crash; `undefined` when nothing is. */
-function problemOf({ acknowledged, states }: Run, count: number, disk: MemoryStore): unknown {
-  let volume: Volume | undefined;
-  try {
-    volume = Volume.open(disk);
-    const { cp } = volume.superblock;
-    const least = Math.max(
-      ...acknowledged.filter(({ events }) => events <= count).map((ack) => ack.cp),
-    );
-    if (cp < least) return `CP ${cp} was found, ${least} was acknowledged`;
-    assert(states.has(cp), `CP ${cp} was never made`);
-    const { findings } = fsck(volume);
-    if (findings.length > 0) return findings;
-    assertEquals(stateOf(volume), states.get(cp));
-    return undefined;
-  } catch (error) {
-    return error;
-  } finally {
-    volume?.abandon();
-  }
-}
-
-function problems(run: Run, random: Random, disksEach: number): unknown[] {
-  const found: unknown[] = [];
-  for (let count = 0; count <= run.store.events.length; count++) {
-    for (let i = 0; i < disksEach; i++) {
-      const problem = problemOf(run, count, run.store.crashed(count, random));
-      if (problem !== undefined) found.push(problem);
-    }
-  }
-  return found;
-}
-
 test("Volume has an old or the new root after a crash at every write and sync", async () => {
   const whole = await run();
-  assert(whole.store.events.length > 60 && whole.acknowledged.length > 15);
+  assert(whole.moments > 60 && whole.acknowledged.length > 15);
   assertEquals(problems(whole, new Random(1), 12), []);
 });
 
 test("the crash test sees a superblock that is written before its blocks are durable", async () => {
   // Each consistency point syncs twice; the first one is lost, every second time.
-  const broken = await run((number) => number % 2 === 1);
+  const broken = await run({ brokenSync: (number) => number % 2 === 1 });
   assertNotEquals(problems(broken, new Random(2), 5), []);
 });
 
 test("the crash test sees an acknowledgement before the superblock is durable", async () => {
-  const broken = await run((number) => number % 2 === 0);
+  const broken = await run({ brokenSync: (number) => number % 2 === 0 });
   assertNotEquals(problems(broken, new Random(3), 5), []);
 });
 
@@ -145,7 +33,7 @@ test("the crash test sees a disk that lost one durable block", async () => {
   const random = new Random(4);
   let seen = 0;
   for (let i = 0; i < 40; i++) {
-    const disk = whole.store.whole();
+    const disk = whole.disks[0].whole();
     const intact = Volume.open(disk);
     const plane = intact.plane(intact.current);
     intact.abandon();
@@ -153,7 +41,7 @@ test("the crash test sees a disk that lost one durable block", async () => {
       (plane.page(0)[vbn >> 5] >>> (vbn & 31) & 1) === 1
     );
     disk.blocks.delete(random.pick(used));
-    if (problemOf(whole, whole.store.events.length, disk) !== undefined) seen++;
+    if (problemOf(whole, whole.moments, [disk]) !== undefined) seen++;
   }
   assertEquals(seen, 40);
 });
@@ -179,7 +67,7 @@ test("Volume.create leaves a volume or none after a crash", async () => {
 });
 
 test("Volume finds its local state, the old or the new, after a crash", async () => {
-  const store = new CrashStore(await prepared(300));
+  const store = new CrashStore((await prepared(300))[0]);
   const volume = Volume.open(store);
   const acknowledged = [0];
   for (let i = 1; i <= 6; i++) {
@@ -207,7 +95,7 @@ test("Volume finds its local state, the old or the new, after a crash", async ()
 });
 
 test("Volume is poisoned by the first write error, and a reopen finds the last CP", async () => {
-  const initial = await prepared(700);
+  const [initial] = await prepared(700);
   const reference = await run();
   let tried = 0;
   for (const call of ["write", "sync"] as const) {
@@ -277,7 +165,7 @@ function assertSameShape(volume: Volume, { states }: Run): void {
 }
 
 test("Volume gives no wrong byte when reads fail", async () => {
-  const initial = await prepared(700);
+  const [initial] = await prepared(700);
   const sound = Volume.open(copyOf(initial));
   const wanted = stateOf(sound);
   await sound.close();
@@ -307,7 +195,7 @@ test("Volume gives no wrong byte when reads fail", async () => {
 });
 
 test("Volume is poisoned by a consistency point that finds no room, and the last one stays", async () => {
-  const store = await prepared(300);
+  const [store] = await prepared(300);
   const volume = Volume.open(store, { now: tickingClock() });
   const before = stateOf(volume);
   const error = await assertRejects(() =>

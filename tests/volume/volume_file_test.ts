@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { type ErrorKind, VolcastError } from "../../src/core/mod.ts";
+import { VolcastError } from "../../src/core/mod.ts";
 import { applyImage } from "../../src/image/mod.ts";
 import { FileStore } from "../../src/store/mod.ts";
 import {
@@ -14,10 +14,10 @@ import {
 import { describe } from "../helpers/describe.ts";
 import { assertClean } from "../helpers/history.ts";
 import { parseImage } from "../helpers/parse_image.ts";
-import { Random } from "../helpers/random.ts";
 import { imageOf } from "../helpers/replicas.ts";
 import { bytesOf, sourceOf } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
+import { fill, refusal } from "../helpers/volume_files.ts";
 
 const MIB = 2 ** 20;
 
@@ -28,23 +28,6 @@ async function inDirectory(work: (directory: string) => Promise<void>): Promise<
   } finally {
     await Deno.remove(directory, { recursive: true });
   }
-}
-
-async function refusal(work: () => unknown, kind: ErrorKind): Promise<VolcastError> {
-  const error = await assertRejects(async () => await work(), VolcastError);
-  assertEquals(error.kind, kind, error.message);
-  return error;
-}
-
-async function fill(volume: Volume, seed: number): Promise<void> {
-  const random = new Random(seed);
-  await volume.exclusive(async (writer) => {
-    for (let i = 0; i < 10; i++) {
-      const ino = writer.fs.create(2, `file${seed}-${i}`, { type: "file" });
-      writer.fs.write(ino, 0, random.bytes(random.below(60_000)));
-    }
-    await writer.takeSnapshot(`s${seed}`, { pointers: ["master"] });
-  });
 }
 
 test("a volume file is made, closed and opened, and holds what was put in", () =>

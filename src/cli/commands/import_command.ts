@@ -25,7 +25,10 @@ all there is. A file of equal size and mtime is taken as unchanged and not read;
 the blocks that are equal stay where they are.
 
 What cannot be read is left out and named, with exit code 1. With --prune that is refused, as it
-would remove what is only unreadable. For a release use publish: readers never see a half of it.`,
+would remove what is only unreadable. For a release use publish: readers never see a half of it.
+
+A replica is refused, unless --local-writes is given: then it has changes of its own, which are read
+as the snapshot active, and which go with the next image.`,
   examples: [
     "volcast import site.vol ./public",
     "volcast import site.vol ./docs --into /docs --prune",
@@ -36,6 +39,7 @@ would remove what is only unreadable. For a release use publish: readers never s
     prune: { help: "remove what is there and not in the tree" },
     checksum: { help: "compare content even where size and mtime are equal" },
     "skip-unreadable": { help: "prune although something in the tree cannot be read" },
+    "local-writes": { help: "change a replica, until the next image comes in" },
     json: { help: "the report as JSON" },
   },
   schema: z.object({
@@ -43,13 +47,17 @@ would remove what is only unreadable. For a release use publish: readers never s
     prune: z.boolean().optional(),
     checksum: z.boolean().optional(),
     "skip-unreadable": z.boolean().optional(),
+    "local-writes": z.boolean().optional(),
     json: z.boolean().optional(),
   }),
   async run([volume, source], options, terminal): Promise<number> {
     const { into, prune = false, checksum = false } = options;
     const complete = prune && !options["skip-unreadable"];
     const tree = openTree(source, { volume, complete });
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = openTarget(volume, {
+      token: tokenFromEnvironment(),
+      localWrites: options["local-writes"] ?? false,
+    });
     const progress = terminal.progress("Importing", "count");
     let report: ImportReport;
     try {

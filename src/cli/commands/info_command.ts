@@ -5,25 +5,43 @@
  */
 
 import { z } from "zod";
+import { PAGE_BITS } from "../../core/mod.ts";
 import { BLOCK_SIZE, byteSize, VOLUME_FORMAT_VERSION } from "../../format/mod.ts";
-import { type LocalState, openVolumeFile, type Volume } from "../../volume/mod.ts";
+import {
+  type LocalState,
+  openVolumeFile,
+  type PlaneBlocks,
+  type PlaneSize,
+  planeSpace,
+  type Volume,
+  type VolumeFileInfo,
+  volumeFileInfo,
+} from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
 import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { isUrl } from "../local_volume.ts";
-import { statusText, volumeRows } from "../status_text.ts";
+import { type Rows, statusText, volumeRows } from "../status_text.ts";
 import { openTarget } from "../target.ts";
-import { fields, table } from "../text.ts";
+import { counted, fields, table } from "../text.ts";
 import { showBytes, showExactBytes } from "../units.ts";
 import { type VolumeStatus, volumeStatus } from "../../http/mod.ts";
+
+/** What planes take on disk. */
+interface Measured extends PlaneBlocks {
+  /** Of pages and pointers. */
+  readonly bytes: number;
+  /** Bits in the pages for each block of the volume, used or not. */
+  readonly bitsPerBlock: number;
+}
 
 /** What is said beyond the status. */
 interface Info extends VolumeStatus {
   readonly path: string;
   readonly formatVersion: number;
   readonly blockSize: number;
-  /** The file: its size, and what it takes on disk where the host tells. */
-  readonly file: { readonly bytes: number; readonly allocatedBytes: number | null };
+  /** The file or files: how the volume lies in them, and what they take on disk where the host tells. */
+  readonly file: VolumeFileInfo;
   readonly superblock: { readonly sequence: number; readonly slot: number };
   /** First VBN under planes. */
   readonly dataStart: number;
@@ -35,6 +53,17 @@ interface Info extends VolumeStatus {
     readonly sites: LocalState["sites"];
     readonly transfer: NonNullable<LocalState["transfer"]> | null;
   };
+  /** What planes take on disk: what several file systems share is counted once. */
+  readonly planeSpace: {
+    /** All block maps: that of the active file system and of each snapshot. */
+    readonly blockMaps: Measured;
+    /** The sum of the planes of all snapshots. */
+    readonly summary: Measured;
+    readonly shadows: Measured;
+    /** Summaries and shadow planes as they were, kept by snapshots. */
+    readonly older: Measured;
+    readonly planes: readonly (PlaneSize & { readonly bitsPerBlock: number })[];
+  };
 }
 
 /** See the module. */
@@ -43,7 +72,9 @@ export const infoCommand = defineCommand({
   summary: "say what a volume is: size, role, versions, room, sites",
   usage: "VOLUME",
   positionals: [1, 1],
-  details: "For a server this is what status says.",
+  details:
+    `Planes are measured by walking them: pages of bits and blocks of pointers to them, each block
+once. A bit a block is 32 KiB for each GiB of the volume. For a server this is what status says.`,
   examples: ["volcast info site.vol", "volcast info paris.vol --json"],
   options: { json: { help: "as JSON" } },
   schema: z.object({ json: z.boolean().optional() }),
@@ -69,13 +100,13 @@ export const infoCommand = defineCommand({
 
 function infoOf(volume: Volume, path: string): Info {
   const { zone, local, superblock } = volume;
-  const { size, blocks } = Deno.statSync(path);
+  const { kind, files, bytes, allocatedBytes } = volumeFileInfo(path);
   return {
     path,
     formatVersion: VOLUME_FORMAT_VERSION,
     blockSize: BLOCK_SIZE,
     ...volumeStatus(volume),
-    file: { bytes: size, allocatedBytes: blocks === null ? null : blocks * 512 },
+    file: { bytes, allocatedBytes, kind, files },
     superblock: { sequence: superblock.sequence, slot: superblock.sequence % 2 },
     dataStart: zone.data.start,
     localZone: {
@@ -85,6 +116,24 @@ function infoOf(volume: Volume, path: string): Info {
       sites: local.sites,
       transfer: local.transfer ?? null,
     },
+    planeSpace: spaceOf(volume),
+  };
+}
+
+function spaceOf(volume: Volume): Info["planeSpace"] {
+  const { planes, blockMaps, summary, shadows, older } = planeSpace(volume);
+  const bits = (pages: number) => pages * PAGE_BITS / volume.zone.capacity;
+  const measured = (blocks: PlaneBlocks): Measured => ({
+    ...blocks,
+    bytes: (blocks.pages + blocks.pointers) * BLOCK_SIZE,
+    bitsPerBlock: bits(blocks.pages),
+  });
+  return {
+    blockMaps: measured(blockMaps),
+    summary: measured(summary),
+    shadows: measured(shadows),
+    older: measured(older),
+    planes: planes.map((plane) => ({ ...plane, bitsPerBlock: bits(plane.pages) })),
   };
 }
 
@@ -97,6 +146,7 @@ function textOf(info: Info): string {
     ["path", info.path],
     ["format", `version ${info.formatVersion}, blocks of ${info.blockSize} bytes`],
     ["file", showExactBytes(file.bytes) + allocated],
+    ["layout", layoutText(file)],
     ...volumeRows(info),
     ["superblock", `number ${superblock.sequence}, in slot ${superblock.slot}`],
     [
@@ -104,7 +154,8 @@ function textOf(info: Info): string {
       `${localZone.blocks} blocks from VBN ${localZone.start}, data from VBN ${info.dataStart}`,
     ],
     ["transfer", localZone.transfer ? transferText(localZone.transfer) : undefined],
-  ]);
+    ...planeRows(info.planeSpace),
+  ]) + `\n\n${planeTable(info.planeSpace.planes)}`;
   const sites = Object.entries(localZone.sites);
   if (sites.length === 0) return rows;
   const columns = [{ head: "SITE" }, { head: "STANDS ON" }, { head: "CONFIRMED" }];
@@ -118,6 +169,44 @@ function textOf(info: Info): string {
       ]),
     )
   }`;
+}
+
+function planeRows({ planes, blockMaps, summary, shadows, older }: Info["planeSpace"]): Rows {
+  const text = ({ bytes, bitsPerBlock }: Measured) =>
+    bytes === 0 ? "none" : `${showExactBytes(bytes)}, ${showBits(bitsPerBlock)} a block`;
+  const count = planes.filter(({ kind }) => kind !== "shadow").length;
+  return [
+    ["block maps", `${text(blockMaps)}, for ${counted(count, "file system")}`],
+    ["summary", text(summary)],
+    ["shadow planes", text(shadows)],
+    ["older planes", `${text(older)}, of the two above, kept by snapshots`],
+  ];
+}
+
+function planeTable(planes: Info["planeSpace"]["planes"]): string {
+  const columns = [
+    { head: "PLANE" },
+    { head: "KIND" },
+    { head: "BLOCKS", align: "right" },
+    { head: "BITS A BLOCK", align: "right" },
+  ] as const;
+  const rows = planes.map(({ name, kind, blocks, bitsPerBlock }) => [
+    name,
+    kind,
+    String(blocks),
+    bitsPerBlock.toFixed(2),
+  ]);
+  return table(columns, rows);
+}
+
+function showBits(bits: number): string {
+  return `${bits.toFixed(2)} bits`;
+}
+
+/** How a volume lies in its files, where that is not one block behind the other in one. */
+function layoutText({ kind, files }: VolumeFileInfo): string | undefined {
+  if (kind === "plain") return undefined;
+  return kind === "packed" ? "packed" : `striped over ${files.join(", ")}`;
 }
 
 function transferText({ top, base, frames }: NonNullable<LocalState["transfer"]>): string {

@@ -6,17 +6,25 @@
 
 import { z } from "zod";
 import { HttpPeer } from "../../http/mod.ts";
-import { describe, Node, Puller } from "../../replication/mod.ts";
+import {
+  describe,
+  describeFlush,
+  Node,
+  type Peer,
+  Puller,
+  type PullResult,
+} from "../../replication/mod.ts";
 import { exists, openVolumeFile } from "../../volume/mod.ts";
-import { VolcastError } from "../../core/mod.ts";
 import { defineCommand } from "../command.ts";
 import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { NODE_NAME, PARENT_URL } from "../schemas.ts";
+import type { Terminal } from "../terminal.ts";
 
 const SCHEMA = z.object({
   site: NODE_NAME,
   parent: z.array(PARENT_URL).min(1, "at least one parent is needed"),
+  snapshots: z.literal("all").optional(),
   json: z.boolean().optional(),
 });
 
@@ -29,7 +37,8 @@ export const pullCommand = defineCommand({
   details:
     `Only the blocks that changed since the replica's snapshot are fetched. A volume that does not exist
 yet is made from the parent's full image. An interrupted pull goes on where it was. When there is
-nothing new, the exit code is 3.`,
+nothing new, the exit code is 3. Without --snapshots the replica gets the master alone, and keeps what it
+has while that lasts; with it, every snapshot comes, and can be read and passed on there.`,
   examples: [
     "volcast pull paris.vol --site paris --parent http://127.0.0.1:8080",
     "volcast pull paris.vol --site paris --parent http://lyon:8080 --parent http://origin:8080",
@@ -37,6 +46,7 @@ nothing new, the exit code is 3.`,
   options: {
     site: { value: "NAME", help: "this node's name" },
     parent: { value: "URL", list: true, help: "pull from this server; may be repeated" },
+    snapshots: { value: "all", help: "take and keep every snapshot since the replica's own" },
     json: { help: "say what was done as JSON" },
   },
   schema: SCHEMA,
@@ -51,30 +61,38 @@ nothing new, the exit code is 3.`,
       path,
       ...(volume === undefined ? {} : { volume }),
     });
-    const progress = terminal.progress("Pulling");
-    const unsubscribe = node.events.subscribe((event) => {
-      if (event.type === "progress") progress.update(event.done, event.total);
-    });
     try {
-      if (volume?.role === "origin") {
-        throw new VolcastError(
-          "read-only",
-          `Cannot pull into ${path}: it is an origin and has a history of its own`,
-          "Choose another path for the replica",
-        );
-      }
-      const result = await new Puller(node, { parents, drainMs: 0 }).pull();
-      progress.end();
+      const result = await pullShown(node, parents, terminal, options.snapshots);
       if (options.json) terminal.printJson(result);
       else terminal.print(describe(result));
-      if (result.unconfirmed !== undefined) {
-        terminal.note(`The parent does not know where this node stands: ${result.unconfirmed}`);
-      }
       return result.kind === "current" ? EXIT_CODES.nothing : EXIT_CODES.done;
     } finally {
-      unsubscribe();
-      progress.end();
       await node.volumeIfAny?.close();
     }
   },
 });
+
+/** Pulls once, and shows how far it is and what it means for this node. */
+export async function pullShown(
+  node: Node,
+  parents: readonly Peer[],
+  terminal: Terminal,
+  snapshots?: "all",
+): Promise<PullResult> {
+  const progress = terminal.progress("Pulling");
+  const unsubscribe = node.events.subscribe((event) => {
+    if (event.type === "progress") progress.update(event.done, event.total);
+    if (event.type === "flush") terminal.note(describeFlush(event));
+  });
+  try {
+    const result = await new Puller(node, { parents, drainMs: 0, snapshots }).pull();
+    progress.end();
+    if (result.unconfirmed !== undefined) {
+      terminal.note(`The parent does not know where this node stands: ${result.unconfirmed}`);
+    }
+    return result;
+  } finally {
+    unsubscribe();
+    progress.end();
+  }
+}

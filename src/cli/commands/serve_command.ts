@@ -7,12 +7,13 @@
 import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
 import { HttpPeer, type Listen, type RunningServer, startServer } from "../../http/mod.ts";
-import { follow, Node, Puller } from "../../replication/mod.ts";
-import { exists, openVolumeFile, type Volume } from "../../volume/mod.ts";
+import { follow, keepPinBudget, Node, Puller, Receiver } from "../../replication/mod.ts";
+import { exists, openVolumeFile, type Volume, type VolumeOptions } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
 import { siteTokensFromEnvironment, tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
-import { LISTEN, NODE_NAME, PARENT_URL } from "../schemas.ts";
+import { keepAllMirrored } from "../mirroring.ts";
+import { LISTEN, NODE_NAME, PARENT_URL, STANDBY_URLS } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
 import { BYTE_SIZE, DURATION_MS } from "../units.ts";
 import { VERSION } from "../version.ts";
@@ -23,8 +24,14 @@ const SCHEMA = z.object({
   site: NODE_NAME.optional(),
   parent: z.array(PARENT_URL).optional(),
   every: DURATION_MS.default(60_000),
+  snapshots: z.literal("all").optional(),
+  standby: z.boolean().optional(),
+  "mirror-to": z.array(STANDBY_URLS).transform((lists) => lists.flat()).optional(),
+  "mirror-every": DURATION_MS.default(10_000),
   "max-lag": DURATION_MS.optional(),
   memory: BYTE_SIZE.default(64 * 2 ** 20),
+  "local-writes": z.boolean().default(false),
+  "pin-budget": BYTE_SIZE.optional(),
 });
 type Options = z.output<typeof SCHEMA>;
 const GRACE_MS = 10_000;
@@ -38,7 +45,19 @@ export const serveCommand = defineCommand({
   details:
     `With --parent, VOLUME is a replica: it pulls the parent's master at the start, every --every,
 and as soon as the parent announces one. A volume that does not exist yet is made from the parent's
-full image. Several --parent are tried in the order given.
+full image. Several --parent are tried in the order given. A volume that was promoted follows nobody
+any more: the server says so and serves it.
+
+With --local-writes, import and publish work at a replica too. What they change is read with at=active;
+master, the sites below and everybody else go on with what was pulled, and the next image takes the
+changes away.
+
+With --pin-budget, a site that falls behind cannot fill the volume: its base becomes a shadow (see
+snapshot shadow) when it keeps more than SIZE from being used again. Snapshots that a pointer names
+stay as they are.
+
+With --standby, VOLUME takes what a source sends it (volcast mirror, or serve --mirror-to there), and
+does not exist before. With --mirror-to, it is such a source.
 
 Routes that change something need the token in VOLCAST_TOKEN, unless none is set and the server
 listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites tokens of their own.`,
@@ -53,21 +72,28 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
     site: { value: "NAME", help: "this node's name; needed with --parent" },
     parent: { value: "URL", list: true, help: "pull from this server; may be repeated" },
     every: { value: "TIME", help: "time between pulls; 60s by default" },
+    snapshots: {
+      value: "all",
+      help: "with --parent: take and keep every snapshot, not the master alone",
+    },
+    standby: { help: "take what a mirror sends; needs --site" },
+    "mirror-to": { value: "URL", list: true, help: "mirror to this standby; may be repeated" },
+    "mirror-every": { value: "TIME", help: "time between rounds of mirrors; 10s by default" },
     "max-lag": { value: "TIME", help: "/readyz says no when no parent was heard for this long" },
+    "pin-budget": {
+      value: "SIZE",
+      help: "most that a site's base may keep from being used again; more makes it a shadow",
+    },
     memory: { value: "SIZE", help: "block cache; 64MiB by default" },
+    "local-writes": { help: "let a replica be changed, until the next image comes in" },
   },
   schema: SCHEMA,
   async run([path], options: Options, terminal: Terminal): Promise<number> {
     const parents = options.parent ?? [];
-    if (parents.length > 0 && options.site === undefined) {
-      throw new VolcastError(
-        "usage",
-        "Cannot follow a parent without a name: --site is missing",
-        "Add for example --site paris",
-      );
-    }
+    checkRoles(options);
     const node = openNode(path, options, parents);
     const log = (text: string) => terminal.note(`${new Date().toISOString()} ${text}`);
+    const followed = parentsToFollow(node, parents, log);
     const stopping = new AbortController();
     const stop = () => stopping.abort();
     const signals = ["SIGINT", "SIGTERM"] as const;
@@ -78,11 +104,23 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
       node.volumeIfAny?.noteOwner(server.url);
       terminal.print(`Serving ${path} at ${server.url}`);
       if (server.wwwUrl !== undefined) terminal.print(`Serving its files at ${server.wwwUrl}`);
-      const following = followParents(node, options, { url: server.url, log }, stopping.signal);
+      const following = followParents(
+        node,
+        options,
+        { parents: followed, url: server.url, log },
+        stopping.signal,
+      );
+      const budgeting = keepBudget(node, options, log, stopping.signal);
+      if (options.standby) node.receiver = receiverFor(node, options, { url: server.url, log });
+      const mirroring = keepAllMirrored(node, options["mirror-to"] ?? [], {
+        everyMs: options["mirror-every"],
+        log,
+      }, stopping.signal);
       await aborted(stopping.signal);
       log("Stopping");
+      const ended = Promise.all([following, budgeting, mirroring, node.receiver?.stop()]);
       // A parent that does not let go of a connection must not keep this process.
-      await Promise.all([server.stop(), Promise.race([following, graceOver()])]);
+      await Promise.all([server.stop(), Promise.race([ended, graceOver()])]);
     } finally {
       for (const signal of signals) Deno.removeSignalListener(signal, stop);
       await node.volumeIfAny?.close();
@@ -91,17 +129,46 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
   },
 });
 
+/** What a server is to others. @throws {VolcastError} `usage` for roles that exclude each other. */
+function checkRoles(options: Options): void {
+  const follows = (options.parent ?? []).length > 0;
+  const mirrors = (options["mirror-to"] ?? []).length > 0;
+  if ((follows || options.standby) && options.site === undefined) {
+    throw new VolcastError(
+      "usage",
+      `Cannot ${follows ? "follow a parent" : "be a standby"} without a name: --site is missing`,
+      "Add for example --site paris",
+    );
+  }
+  const roles = [
+    ...(follows ? ["--parent"] : []),
+    ...(options.standby ? ["--standby"] : []),
+    ...(mirrors ? ["--mirror-to"] : []),
+  ];
+  if (roles.length < 2) return;
+  throw new VolcastError(
+    "usage",
+    `Cannot serve with ${roles.join(" and ")}: each says where the volume's changes come from`,
+    "An origin mirrors, a standby takes what it is sent, a replica follows its parent",
+  );
+}
+
 function openNode(path: string, options: Options, parents: readonly string[]): Node {
-  const follower = parents.length > 0;
+  const follower = parents.length > 0 || options.standby === true;
   const volume = follower && !exists(path)
     ? undefined
-    : openVolumeFile(path, { cacheBytes: options.memory });
-  if (follower && volume?.role === "origin") {
+    : openVolumeFile(path, volumeOptions(options));
+  if (follower && volume?.role === "origin" && volume.root.epoch === 1) {
     void volume.close();
     throw new VolcastError(
-      "read-only",
-      `Cannot follow a parent: ${path} is an origin and has a history of its own`,
-      "Choose another path for the replica, or serve it without --parent",
+      "diverged",
+      `Cannot ${
+        options.standby ? "be a standby" : "follow a parent"
+      }: ${path} is an origin and has a history of its own`,
+      options.standby
+        ? "Choose another path for the standby, or serve it without --standby"
+        : `Serve it without --parent, or see what it would lose by following: volcast resync ${path} ` +
+          `--parent ${parents[0]}`,
     );
   }
   return new Node({
@@ -109,6 +176,27 @@ function openNode(path: string, options: Options, parents: readonly string[]): N
     path,
     ...(volume === undefined ? {} : { volume }),
   });
+}
+
+function volumeOptions(options: Options): VolumeOptions {
+  return { cacheBytes: options.memory, localWrites: options["local-writes"] };
+}
+
+/**
+ * A volume that was promoted keeps serving under the options it had as a site: after a takeover, a
+ * restart must not end the service. But it never goes back to its old parents by itself.
+ */
+function parentsToFollow(
+  { path, volumeIfAny: volume }: Node,
+  parents: readonly string[],
+  log: (text: string) => void,
+): readonly string[] {
+  if (volume?.role !== "origin" || parents.length === 0) return parents;
+  log(
+    `Not following ${parents.join(", ")}: ${path} was promoted and is the origin of epoch ` +
+      `${volume.root.epoch}. To give that up: volcast resync ${path} --parent URL`,
+  );
+  return [];
 }
 
 function serverOptions(
@@ -129,21 +217,46 @@ function serverOptions(
 async function followParents(
   node: Node,
   options: Options,
-  server: { url: string; log: (text: string) => void },
+  server: { parents: readonly string[]; url: string; log: (text: string) => void },
   signal: AbortSignal,
 ): Promise<void> {
   const token = tokenFromEnvironment();
-  const parents = (options.parent ?? []).map((url) =>
+  const parents = server.parents.map((url) =>
     new HttpPeer(url, token === undefined ? {} : { token })
   );
   if (parents.length === 0) return;
   node.upstream = { parent: parents[0].name };
   const puller = new Puller(node, {
     parents,
-    volumeOptions: { cacheBytes: options.memory },
+    volumeOptions: volumeOptions(options),
+    snapshots: options.snapshots,
     opened: (volume: Volume) => volume.noteOwner(server.url),
   });
   await follow(node, puller, { everyMs: options.every, parents, log: server.log }, signal);
+}
+
+async function keepBudget(
+  node: Node,
+  options: Options,
+  log: (text: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const bytes = options["pin-budget"];
+  if (bytes === undefined) return;
+  node.pinBudgetBytes = bytes;
+  await keepPinBudget(node, { bytes, log }, signal);
+}
+
+function receiverFor(
+  node: Node,
+  options: Options,
+  server: { url: string; log: (text: string) => void },
+): Receiver {
+  return new Receiver(node, {
+    volumeOptions: volumeOptions(options),
+    opened: (volume: Volume) => volume.noteOwner(server.url),
+    log: server.log,
+  });
 }
 
 /** The time that ending may take. */

@@ -14,12 +14,13 @@ import { openTarget } from "../target.ts";
 /** See the module. */
 export const snapshotDeleteCommand = defineCommand({
   name: ["snapshot", "delete"],
-  summary: "delete a snapshot",
+  summary: "delete a snapshot or a shadow",
   usage: "VOLUME REF",
   positionals: [2, 2],
   details:
     `REF is the name or the id of a snapshot. One that a pointer names or that a site stands on
-is not deleted: the message says which, and the exit code is 5.`,
+is not deleted: the message says which, and the exit code is 5. To get the blocks of one back that a
+site stands on: volcast snapshot shadow.`,
   examples: ["volcast snapshot delete site.vol june3"],
   options: {},
   schema: z.object({}),

@@ -15,6 +15,7 @@ import { showBytes } from "../units.ts";
 const COLUMNS = [
   { head: "NAME" },
   { head: "ID" },
+  { head: "KIND" },
   { head: "TIME" },
   { head: "BLOCKS", align: "right" },
   { head: "SIZE", align: "right" },
@@ -27,7 +28,9 @@ export const snapshotListCommand = defineCommand({
   summary: "list the snapshots, oldest first",
   usage: "VOLUME",
   positionals: [1, 1],
-  details: "Snapshots share the blocks that are equal in them, so their sizes do not add up.",
+  details:
+    `Snapshots share the blocks that are equal in them, so their sizes do not add up. Of a shadow
+only the plane is left: it takes none of the blocks that are shown.`,
   examples: [
     "volcast snapshot list site.vol",
     "volcast snapshot list http://127.0.0.1:8080 --json",
@@ -40,9 +43,10 @@ export const snapshotListCommand = defineCommand({
     if (options.json) terminal.printJson({ snapshots });
     else if (snapshots.length === 0) terminal.note("There is no snapshot yet");
     else {
-      const rows = snapshots.map(({ name, id, time, blocks, bytes, pointers }) => [
+      const rows = snapshots.map(({ name, id, kind, time, blocks, bytes, pointers }) => [
         name,
         id,
+        kind,
         time,
         String(blocks),
         showBytes(bytes),

@@ -18,6 +18,7 @@ import { INO } from "../../format/mod.ts";
 import { type FileSystem, MASTER } from "../../volume/mod.ts";
 import { snapshotJson } from "../describe.ts";
 import type { Env, RouteContext } from "../env.ts";
+import { linesResponse } from "../lines_response.ts";
 import { watched } from "../patience.ts";
 import { FLAG, readQuery, REF } from "../validate.ts";
 
@@ -50,32 +51,7 @@ archiveRoutes.get("/archive", (c) => {
 archiveRoutes.get("/tree", (c) => {
   const query = readQuery(c, z.strictObject({ at: REF.default("active") }));
   const view = c.get("node").volume.view(query.at);
-  if (c.req.raw.method === "HEAD") {
-    view.release();
-    return c.body(null);
-  }
-  const encoder = new TextEncoder();
-  const lines = treeLines(view.fs);
-  const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
-    pull(controller): void {
-      try {
-        let text = "";
-        while (text.length < 64 * 1024) {
-          const next = lines.next();
-          if (next.done) break;
-          text += next.value;
-        }
-        if (text !== "") return controller.enqueue(encoder.encode(text));
-        view.release();
-        controller.close();
-      } catch (error) {
-        view.release();
-        controller.error(error);
-      }
-    },
-    cancel: () => view.release(),
-  });
-  return c.body(body, 200, { "content-type": "application/x-ndjson", "cache-control": "no-store" });
+  return linesResponse(c, treeLines(view.fs), [view]);
 });
 
 archiveRoutes.post("/import", async (c) => {
@@ -112,7 +88,7 @@ archiveRoutes.post("/publish", async (c) => {
   const { volume } = node;
   const result = await volume.exclusive(async (writer) => {
     // Before a byte is taken: a name that is in use would make all of it for nothing.
-    writer.checkSnapshotName(query.as);
+    writer.checkSnapshotName(query.as, [query.pointer]);
     const report = await importTree(writer, tarEntries(c), {
       prune: true,
       checksum: query.checksum,

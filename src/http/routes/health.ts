@@ -5,9 +5,11 @@
  */
 
 import { Hono } from "hono";
-import { MASTER } from "../../volume/mod.ts";
+import { BLOCK_SIZE } from "../../format/mod.ts";
+import { MASTER, sitePins } from "../../volume/mod.ts";
 import { volumeStatus } from "../describe.ts";
 import type { Env, RouteContext } from "../env.ts";
+import { mirroringJson, mirroringMetrics } from "../mirror_status.ts";
 
 /** See the module. */
 export const healthRoutes = new Hono<Env>();
@@ -85,6 +87,8 @@ function statusOf(c: RouteContext): Record<string, unknown> {
     },
     unconfirmed: node.unconfirmed ?? null,
     transfer: node.transfer ?? null,
+    pinBudgetBytes: node.pinBudgetBytes ?? null,
+    ...mirroringJson(node),
   };
   const volume = node.volumeIfAny;
   return volume === undefined ? { ...base, volume: null } : { ...base, ...volumeStatus(volume) };
@@ -112,6 +116,7 @@ function metricsOf(c: RouteContext): string {
   gauge("used_blocks", "Blocks of the current file system.", volume.root.blockCount);
   if (volume.role === "origin") gauge("free_blocks", "Blocks free.", volume.freeBlocks);
   gauge("snapshots", "Snapshots kept.", volume.snapshots().length);
+  gauge("shadows", "Shadow snapshots.", volume.shadows().length);
   gauge("leases", "Readers that hold a root.", volume.leases.size);
   const master = volume.find(MASTER);
   if (master !== undefined) {
@@ -122,15 +127,27 @@ function metricsOf(c: RouteContext): string {
       Number(master.time / 1_000_000n) / 1000,
     );
   }
-  lines.push("# HELP volcast_site_confirmed_timestamp_seconds When a site confirmed last.");
-  lines.push("# TYPE volcast_site_confirmed_timestamp_seconds gauge");
-  for (const [site, state] of Object.entries(volume.local.sites)) {
-    const label = site.replaceAll("\\", "\\\\").replaceAll('"', '\\"');
-    lines.push(
-      `volcast_site_confirmed_timestamp_seconds{site="${label}"} ${
-        (state.confirmedAt ?? 0) / 1000
-      }`,
-    );
+  lines.push(...mirroringMetrics(node));
+  if (node.pinBudgetBytes !== undefined) {
+    gauge("pin_budget_bytes", "Bytes that a site's base may keep.", node.pinBudgetBytes);
   }
+  const perSite = (name: string, help: string, values: Iterable<[site: string, value: number]>) => {
+    lines.push(`# HELP volcast_${name} ${help}`, `# TYPE volcast_${name} gauge`);
+    for (const [site, value] of values) {
+      const label = site.replaceAll("\\", "\\\\").replaceAll('"', '\\"');
+      lines.push(`volcast_${name}{site="${label}"} ${value}`);
+    }
+  };
+  perSite(
+    "site_confirmed_timestamp_seconds",
+    "When a site confirmed last.",
+    Object.entries(volume.local.sites)
+      .map(([site, { confirmedAt }]) => [site, (confirmedAt ?? 0) / 1000]),
+  );
+  perSite(
+    "site_pinned_bytes",
+    "Bytes that only this site keeps from being used again.",
+    sitePins(volume).map(({ site, blocks }) => [site, blocks * BLOCK_SIZE]),
+  );
   return lines.join("\n") + "\n";
 }

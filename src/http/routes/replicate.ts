@@ -9,16 +9,17 @@ import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
 import { selectImage } from "../../replication/mod.ts";
 import type { Env } from "../env.ts";
-import { imageOf } from "../image_cache.ts";
+import { imageOf, imageWithHistory } from "../image_cache.ts";
 import { canonicalPath, imageResponse } from "../image_response.ts";
 import { problemResponse } from "../problem.ts";
-import { readQuery, REF, SITE } from "../validate.ts";
+import { readQuery, REF, SITE, SNAPSHOTS } from "../validate.ts";
 
 const QUERY = z.strictObject({
   since: REF.optional(),
   to: REF.optional(),
   site: SITE.optional(),
   full: z.enum(["allow", "never"]).default("allow"),
+  snapshots: SNAPSHOTS.optional(),
 });
 
 /** See the module. */
@@ -29,7 +30,9 @@ replicateRoutes.get("/", (c) => {
   const { volume } = c.get("node");
   const site = query.site ?? c.get("tokenSite");
   const { top, base, fullBecause } = selectImage(volume, { ...query, site });
-  const image = imageOf(volume, top, base);
+  const image = query.snapshots === undefined
+    ? imageOf(volume, top, base)
+    : imageWithHistory(volume, { snapshots: query.snapshots, top, base });
   if (fullBecause === "unknown-base" && query.full === "never") {
     return problemResponse(
       new VolcastError(

@@ -7,8 +7,8 @@
 import { Hono } from "hono";
 import { z } from "zod";
 import { SNAPSHOT_ID_PATTERN } from "../../format/mod.ts";
-import type { SiteState } from "../../volume/mod.ts";
-import type { Env, RouteContext } from "../env.ts";
+import { sitesJson } from "../describe.ts";
+import type { Env } from "../env.ts";
 import { readJson, readParam, REF, SITE } from "../validate.ts";
 
 const POSITION = z.strictObject({
@@ -19,21 +19,16 @@ const POSITION = z.strictObject({
 /** See the module. */
 export const siteRoutes = new Hono<Env>();
 
-siteRoutes.get("/", (c) => {
-  const { sites } = c.get("node").volume.local;
-  return c.json({
-    sites: Object.entries(sites).map(([name, state]) => siteJson(c, name, state)),
-  });
-});
+siteRoutes.get("/", (c) => c.json({ sites: sitesJson(c.get("node").volume) }));
 
 siteRoutes.put("/:name", async (c) => {
   const name = readParam(c.req.param("name"), SITE, "name");
   c.get("options").access.requireSite(c.req.raw.headers, name);
   const body = await readJson(c, POSITION);
   const node = c.get("node");
-  const { id } = node.volume.resolve(body.snapshot);
-  const state = await node.confirm(name, { snapshot: id, needs: body.needs });
-  return c.json(siteJson(c, name, state));
+  const { id } = node.volume.resolveBase(body.snapshot);
+  await node.confirm(name, { snapshot: id, needs: body.needs });
+  return c.json(sitesJson(node.volume, [name])[0]);
 });
 
 siteRoutes.delete("/:name", async (c) => {
@@ -42,15 +37,3 @@ siteRoutes.delete("/:name", async (c) => {
   await c.get("node").forget(name);
   return c.body(null, 204);
 });
-
-function siteJson(c: RouteContext, name: string, state: SiteState): Record<string, unknown> {
-  const { volume } = c.get("node");
-  const snapshot = state.snapshot === undefined ? undefined : volume.find(state.snapshot);
-  return {
-    name,
-    snapshot: state.snapshot ?? null,
-    snapshotName: snapshot?.name ?? null,
-    needs: state.needs,
-    confirmedAt: state.confirmedAt === undefined ? null : new Date(state.confirmedAt).toISOString(),
-  };
-}

@@ -7,7 +7,7 @@
 import { Hono } from "hono";
 import { z } from "zod";
 import { MASTER } from "../../volume/mod.ts";
-import { snapshotJson } from "../describe.ts";
+import { snapshotJson, snapshotsJson } from "../describe.ts";
 import type { Env } from "../env.ts";
 import { readJson, readParam, REF } from "../validate.ts";
 
@@ -16,8 +16,10 @@ export const snapshotRoutes = new Hono<Env>();
 
 snapshotRoutes.get("/snapshots", (c) => {
   const { volume } = c.get("node");
+  const local = volume.localSnapshots();
   return c.json({
-    snapshots: volume.snapshots().map((snapshot) => snapshotJson(volume, snapshot)),
+    snapshots: snapshotsJson(volume),
+    ...(local.length === 0 ? {} : { local: local.map((one) => snapshotJson(volume, one)) }),
   });
 });
 
@@ -40,13 +42,23 @@ snapshotRoutes.post("/snapshots", async (c) => {
 snapshotRoutes.get("/snapshots/:ref", (c) => {
   const { volume } = c.get("node");
   const ref = readParam(c.req.param("ref"), REF, "ref");
-  return c.json(snapshotJson(volume, volume.resolve(ref)));
+  return c.json(snapshotJson(volume, volume.resolveBase(ref)));
+});
+
+snapshotRoutes.patch("/snapshots/:ref", async (c) => {
+  const { volume } = c.get("node");
+  const ref = readParam(c.req.param("ref"), REF, "ref");
+  await readJson(c, z.strictObject({ kind: z.literal("shadow", "it can only become a shadow") }));
+  const { shadow, released } = await volume.exclusive((writer) =>
+    writer.shadowSnapshot(volume.resolveBase(ref).id)
+  );
+  return c.json({ ...snapshotJson(volume, shadow), releasedBlocks: released });
 });
 
 snapshotRoutes.delete("/snapshots/:ref", async (c) => {
   const { volume } = c.get("node");
   const ref = readParam(c.req.param("ref"), REF, "ref");
-  await volume.exclusive((writer) => writer.deleteSnapshot(volume.resolve(ref).id));
+  await volume.exclusive((writer) => writer.deleteSnapshot(volume.resolveBase(ref).id));
   return c.body(null, 204);
 });
 

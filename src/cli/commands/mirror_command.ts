@@ -1,0 +1,138 @@
+/**
+ * `volcast mirror`: keeps a standby up to date with a volume as it is written.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import { VolcastError } from "../../core/mod.ts";
+import { HttpStandby } from "../../http/mod.ts";
+import {
+  describeRound,
+  keepMirrored,
+  Mirror,
+  type MirrorResult,
+  type MirrorSource,
+  type MirrorStatus,
+  type Rounds,
+} from "../../replication/mod.ts";
+import { openVolumeFile, type Volume } from "../../volume/mod.ts";
+import { defineCommand } from "../command.ts";
+import { tokenFromEnvironment } from "../environment.ts";
+import { EXIT_CODES } from "../exit.ts";
+import { interruptible } from "../interrupt.ts";
+import { requirePath } from "../local_volume.ts";
+import { NODE_NAME, STANDBY_URL } from "../schemas.ts";
+import type { Terminal } from "../terminal.ts";
+import { DURATION_MS } from "../units.ts";
+
+const SCHEMA = z.object({
+  to: STANDBY_URL,
+  every: DURATION_MS.optional(),
+  once: z.boolean().optional(),
+  name: NODE_NAME.optional(),
+  full: z.boolean().optional(),
+  json: z.boolean().optional(),
+});
+type Options = z.output<typeof SCHEMA>;
+const EVERY_MS = 10_000;
+
+/** See the module. */
+export const mirrorCommand = defineCommand({
+  name: ["mirror"],
+  summary: "keep a standby up to date with a volume as it is written",
+  usage: "VOLUME",
+  positionals: [1, 1],
+  details:
+    `The standby is a server: volcast serve STANDBY --standby --site NAME. It gets a full image
+first, then what changed since, every --every; when nothing changed, nothing is sent. It can be read
+at any time, and promoted when the source is lost. A cut transfer goes on where it was.
+
+VOLUME is held during a round only: between rounds other commands may change it. A volume that is
+being served is mirrored by its server, see volcast serve --mirror-to. With --once, the exit code is
+3 when the standby had everything already.`,
+  examples: [
+    "volcast mirror site.vol --to http://standby:8080 --every 10s",
+    "volcast mirror site.vol --to http://127.0.0.1:8082 --once --json",
+  ],
+  options: {
+    to: { value: "URL", help: "the standby" },
+    every: { value: "TIME", help: "time between rounds; 10s by default" },
+    once: { help: "one round, then end" },
+    name: { value: "NAME", help: "name of the standby among sites; its own by default" },
+    full: { help: "first send everything anew, in place of what the standby has" },
+    json: { help: "with --once: say what was done as JSON" },
+  },
+  schema: SCHEMA,
+  async run([path], options: Options, terminal: Terminal): Promise<number> {
+    requirePath(path, {
+      action: "mirror",
+      reason: "a server mirrors its volume itself",
+      hint: "Start it with --mirror-to URL --mirror-every TIME",
+    });
+    if (options.once ? options.every !== undefined : options.json) {
+      throw new VolcastError(
+        "usage",
+        options.once ? "Cannot use --every with --once" : "Cannot use --json without --once",
+        "See: volcast mirror --help",
+      );
+    }
+    return await interruptible(async (signal) => {
+      const mirror = new FileMirror(path, options);
+      if (options.once) return await once(mirror, options, terminal, signal);
+      const log = (text: string) => terminal.note(`${new Date().toISOString()} ${text}`);
+      const everyMs = options.every ?? EVERY_MS;
+      terminal.print(`Mirroring ${path} to ${mirror.status.to} every ${everyMs / 1000} s`);
+      await keepMirrored(mirror, { everyMs, log }, signal);
+      return EXIT_CODES.done;
+    });
+  },
+});
+
+/** A mirror of a volume file that is held during a round only: between rounds others may change it. */
+class FileMirror implements MirrorSource, Rounds {
+  readonly #path: string;
+  readonly #mirror: Mirror;
+  volumeIfAny: Volume | undefined;
+
+  constructor(path: string, options: Options) {
+    this.#path = path;
+    const standby = new HttpStandby(options.to, { token: tokenFromEnvironment() });
+    this.#mirror = new Mirror(this, standby, options);
+  }
+
+  get volume(): Volume {
+    return this.volumeIfAny ??= openVolumeFile(this.#path);
+  }
+
+  get status(): MirrorStatus {
+    return this.#mirror.status;
+  }
+
+  async round(signal?: AbortSignal): Promise<MirrorResult> {
+    try {
+      return await this.#mirror.round(signal);
+    } finally {
+      const volume = this.volumeIfAny;
+      this.volumeIfAny = undefined;
+      await volume?.close();
+    }
+  }
+}
+
+async function once(
+  mirror: FileMirror,
+  options: Options,
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<number> {
+  let result = await mirror.round(signal);
+  // What an earlier run had begun is there now, and may be old.
+  if (result.kind !== "nothing" && result.resumed) {
+    const next = await mirror.round(signal);
+    if (next.kind !== "nothing") result = next;
+  }
+  if (options.json) terminal.printJson(result);
+  else terminal.print(describeRound(mirror, result));
+  return result.kind === "nothing" ? EXIT_CODES.nothing : EXIT_CODES.done;
+}

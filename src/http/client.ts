@@ -1,0 +1,150 @@
+/**
+ * Asking another server: with its token, not for ever, and with refusals as the errors they mean.
+ *
+ * @module
+ */
+
+import { z } from "zod";
+import { type ErrorKind, messageOf, VolcastError } from "../core/mod.ts";
+import { PATIENCE_MS, watched } from "./patience.ts";
+import { STATUS } from "./problem.ts";
+
+/** A server that is asked. */
+export interface RemoteServer {
+  /** Its URL, without a slash at the end. */
+  readonly name: string;
+  /** Bearer token. */
+  readonly token: string | undefined;
+}
+
+/** What is asked. */
+export interface RequestOptions {
+  readonly method?: string;
+  readonly body?: string | Uint8Array<ArrayBuffer>;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal | undefined;
+  /** Longest wait for the head of the answer, ms; {@linkcode PATIENCE_MS} by default. */
+  readonly patienceMs?: number;
+}
+
+/** A server's URL as it is used and shown. */
+export function nameOf(url: string): string {
+  return url.replace(/\/+$/, "");
+}
+
+/**
+ * Sends a request. Whoever reads the answer's body has to watch the signal.
+ * @throws {VolcastError} `io` when it cannot be reached; the refusal that it answers.
+ */
+export async function requestFrom(
+  server: RemoteServer,
+  path: string,
+  init: RequestOptions = {},
+): Promise<Response> {
+  const { signal, headers = {}, patienceMs = PATIENCE_MS, ...rest } = init;
+  signal?.throwIfAborted();
+  // A controller of its own: a signal made of others may be collected, and then never fires.
+  const ending = new AbortController();
+  const abort = () => ending.abort(signal?.reason);
+  signal?.addEventListener("abort", abort);
+  const timer = setTimeout(
+    () => ending.abort(new Error(`no answer within ${patienceMs / 1000} s`)),
+    patienceMs,
+  );
+  let response: Response;
+  try {
+    response = await fetch(server.name + path, {
+      ...rest,
+      headers: {
+        ...headers,
+        ...(server.token === undefined ? {} : { authorization: `Bearer ${server.token}` }),
+      },
+      signal: ending.signal,
+    });
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw new VolcastError(
+      "io",
+      `Cannot reach ${server.name}: ${causeOf(error)}`,
+      "Check that it runs and that the URL is right",
+      { cause: error },
+    );
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
+  }
+  if (response.ok) return response;
+  throw await errorOf(response, server.name);
+}
+
+/**
+ * The answer of a request as JSON.
+ * @throws {VolcastError} As {@linkcode requestFrom}; `io` when it is not what was expected.
+ */
+export async function requestJson<T>(
+  server: RemoteServer,
+  path: string,
+  schema: z.ZodType<T>,
+  options: RequestOptions = {},
+): Promise<T> {
+  const response = await requestFrom(server, path, options);
+  let value: unknown;
+  try {
+    const body = response.body ?? new Blob([]).stream();
+    value = await new Response(watched(body, server.name, options.signal) as BodyInit).json();
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    throw new VolcastError("io", `Cannot read the answer of ${server.name}: ${messageOf(error)}`);
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new VolcastError(
+    "io",
+    `Cannot understand ${server.name}: ${z.prettifyError(parsed.error)}`,
+    "Check that the URL is that of a volcast server",
+  );
+}
+
+/** A kind of error as another server tells it. */
+export const ERROR_KIND = z.custom<ErrorKind>((kind) =>
+  typeof kind === "string" && Object.hasOwn(STATUS, kind)
+);
+
+const PROBLEM = z.object({
+  title: z.string(),
+  kind: ERROR_KIND,
+  hint: z.string().default(""),
+});
+
+/** The error that a refusal means. `name` is whose refusal it is. */
+export async function errorOf(response: Response, name: string): Promise<VolcastError> {
+  const text = await response.text();
+  const header = (name: string) => response.headers.get(`volcast-problem${name}`) ?? "";
+  const [title, hint] = ["-title", "-hint"].map((name) => decodeURIComponent(header(name)));
+  const problem = PROBLEM.safeParse(
+    text === "" ? { kind: header(""), title, hint } : parseJson(text),
+  );
+  if (problem.success) {
+    const { title, hint } = problem.data;
+    return new VolcastError(problem.data.kind, `${title} (says ${name})`, hint);
+  }
+  const shown = text === "" ? "" : `, ${text.slice(0, 200).trim()}`;
+  return new VolcastError(
+    response.status === 404 ? "not-found" : "io",
+    `Cannot use the answer of ${name}: status ${response.status}${shown}`,
+    "Check that the URL is that of a volcast server",
+  );
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function causeOf(error: unknown): string {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return cause instanceof Error ? cause.message : messageOf(error);
+}

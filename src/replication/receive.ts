@@ -1,0 +1,131 @@
+/**
+ * An image comes into a node, whoever brought it: a parent that was asked, or a source that pushes.
+ *
+ * Invariants:
+ * 1. An increment goes into the node's volume, whose current root is served until the flip.
+ * 2. A full image goes into a file of its own, which takes the volume's place when it is complete and
+ *    not before; readers of the old one are let end, for a while.
+ *
+ * @module
+ */
+
+import { type Applied, applyImage, type ApplyOptions, type ImageSource } from "../image/mod.ts";
+import {
+  adoptIncoming,
+  localChanges,
+  openIncoming,
+  type Volume,
+  type VolumeOptions,
+} from "../volume/mod.ts";
+import type { Node } from "./node.ts";
+
+/** What is known of an image before it comes. */
+export interface IncomingImage {
+  readonly volumeId: string;
+  /** Blocks of the volume. */
+  readonly capacity: number;
+  /** Id of the top. */
+  readonly top: string;
+  /** Id of the base, absent for a full image. */
+  readonly base?: string;
+  /** Exact bytes of the stream. */
+  readonly byteCount: number;
+  readonly blockCount: number;
+}
+
+/** Settings of {@linkcode receiveImage}. */
+export interface ReceiveOptions {
+  readonly volumeOptions?: VolumeOptions;
+  /** Longest wait for readers of what must go, ms; 10,000 by default. */
+  readonly drainMs?: number;
+  /** Ends the transfer between two frames. */
+  readonly signal?: AbortSignal;
+  /** Looks at a volume that is complete, before it takes the place of another; throws to refuse it. */
+  readonly check?: (volume: Volume) => void;
+  /** Called for a volume that took the place of another. */
+  readonly opened?: (volume: Volume) => void;
+}
+
+/**
+ * Takes an image into a node and makes it current; told as events, and in `node.transfer` meanwhile.
+ * @throws {VolcastError} As `applyImage`; the node is as it was then.
+ */
+export async function receiveImage(
+  node: Node,
+  image: IncomingImage,
+  source: ImageSource,
+  options: ReceiveOptions,
+): Promise<Applied> {
+  const { signal, drainMs = 10_000 } = options;
+  const { top } = image;
+  const applyOptions: ApplyOptions = {
+    drainMs,
+    ...(signal === undefined ? {} : { signal }),
+    progress: (done, total) => {
+      node.transfer = { top, done, total };
+      node.events.emit({ type: "progress", top, done, total });
+    },
+    flushed: (flushed) => node.events.emit({ type: "flush", ...flushed }),
+  };
+  try {
+    const applied = image.base === undefined
+      ? await receiveFull(node, image, source, { ...options, ...applyOptions, drainMs })
+      : await applyImage(node.volume, source, applyOptions);
+    node.announceMaster();
+    return applied;
+  } finally {
+    node.transfer = undefined;
+  }
+}
+
+/** A full image comes into a file of its own, which takes the old one's place when complete. */
+async function receiveFull(
+  node: Node,
+  image: IncomingImage,
+  source: ImageSource,
+  options: ReceiveOptions & ApplyOptions & { drainMs: number },
+): Promise<Applied> {
+  const incoming = openIncoming(node.path, image, options.volumeOptions);
+  let applied: Applied;
+  try {
+    applied = incoming.hasRoot
+      ? alreadyThere(image, incoming.current.name)
+      : await applyImage(incoming, source, options);
+    options.check?.(incoming);
+    // The sites below stay known; what they stand on is told by them again.
+    const sites = node.volumeIfAny?.local.sites ?? {};
+    await incoming.updateLocal((state) => {
+      state.sites = structuredClone(sites);
+    });
+  } catch (error) {
+    await incoming.close();
+    throw error;
+  }
+  const flushed = node.volumeIfAny === undefined ? undefined : localChanges(node.volumeIfAny);
+  adoptIncoming(node.path);
+  if (flushed !== undefined) options.flushed?.(flushed);
+  options.opened?.(incoming);
+  const old = node.replace(incoming);
+  if (old !== undefined) void retire(old, options.drainMs);
+  return applied;
+}
+
+function alreadyThere(image: IncomingImage, name: string): Applied {
+  return {
+    top: image.top,
+    name,
+    blocks: image.blockCount,
+    bytes: 0,
+    byteCount: image.byteCount,
+    dropped: [],
+  };
+}
+
+/** Lets readers of a replaced volume end, for a while. */
+async function retire(volume: Volume, drainMs: number): Promise<void> {
+  const deadline = Date.now() + drainMs;
+  while (volume.leases.size > 0 && Date.now() < deadline) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  await volume.close();
+}

@@ -1,0 +1,89 @@
+/**
+ * A line between two processes that can be cut.
+ *
+ * @module
+ */
+
+/** Passes TCP connections on to a port of this host. */
+export class Proxy implements AsyncDisposable {
+  readonly url: string;
+  /** Connections that were cut. */
+  cuts = 0;
+  /** Bytes from clients after which the connection they come on is cut. */
+  #limit: () => number = () => Infinity;
+  #left = Infinity;
+  readonly #listener: Deno.TcpListener;
+  readonly #port: number;
+  readonly #open = new Set<Deno.TcpConn>();
+  readonly #loops = new Set<Promise<void>>();
+
+  /** @param port Where the server listens. */
+  constructor(port: number) {
+    this.#port = port;
+    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    this.url = `http://127.0.0.1:${this.#listener.addr.port}`;
+    this.#track(this.#accept());
+  }
+
+  /** From now on a connection is cut each time that `limit()` bytes have come from clients. */
+  cutEvery(limit: () => number): void {
+    this.#limit = limit;
+    this.#left = limit();
+  }
+
+  /** Cuts every connection now. */
+  cut(): void {
+    for (const connection of this.#open) {
+      this.#open.delete(connection);
+      connection.close();
+    }
+  }
+
+  async #accept(): Promise<void> {
+    for await (const client of this.#listener) this.#track(this.#serve(client));
+  }
+
+  async #serve(client: Deno.TcpConn): Promise<void> {
+    let server: Deno.TcpConn;
+    try {
+      server = await Deno.connect({ hostname: "127.0.0.1", port: this.#port });
+    } catch {
+      return client.close();
+    }
+    const both = [client, server];
+    for (const connection of both) this.#open.add(connection);
+    await Promise.all([this.#pass(client, server, true), this.#pass(server, client, false)]);
+    for (const connection of both) {
+      if (this.#open.delete(connection)) connection.close();
+    }
+  }
+
+  async #pass(from: Deno.TcpConn, to: Deno.TcpConn, isCounted: boolean): Promise<void> {
+    const buffer = new Uint8Array(65_536);
+    try {
+      for (;;) {
+        const count = await from.read(buffer);
+        if (count === null) return await to.closeWrite();
+        for (let at = 0; at < count;) at += await to.write(buffer.subarray(at, count));
+        if (!isCounted || (this.#left -= count) > 0) continue;
+        this.#left = this.#limit();
+        this.cuts++;
+        break;
+      }
+    } catch {
+      // One of the two went; so does the other.
+    }
+    for (const connection of [from, to]) if (this.#open.delete(connection)) connection.close();
+  }
+
+  #track(loop: Promise<void>): void {
+    this.#loops.add(loop);
+    void loop.finally(() => this.#loops.delete(loop));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#listener.close();
+    this.cut();
+    await Promise.all(this.#loops);
+  }
+}
