@@ -85,12 +85,12 @@ export class Puller {
           ...await this.#confirm(peer, signal),
         };
       }
-      const applied = await this.#take(peer, plan, signal).catch((error) => {
+      const applied = await this.#takeOrFull(peer, plan, signal).catch((error) => {
         if (error instanceof VolcastError && error.kind === "damaged") this.#suspect = peer;
         throw error;
       });
       return {
-        kind: plan.base === undefined ? "full" : "increment",
+        kind: applied.base === undefined ? "full" : "increment",
         parent: peer.name,
         ...applied,
         ...await this.#confirm(peer, signal),
@@ -99,6 +99,18 @@ export class Puller {
       const parent = node.upstream?.parent ?? this.#options.parents[0].name;
       node.upstream = { ...node.upstream, parent, error: messageOf(error) };
       throw error;
+    }
+  }
+
+  /** Takes an image; where there is no room to stage one since a shadow, a full one in its place. */
+  async #takeOrFull(peer: Peer, plan: PeerPlan, signal: AbortSignal): Promise<Applied> {
+    try {
+      return await this.#take(peer, plan, signal);
+    } catch (error) {
+      const isSinceShadow = plan.base?.includes("~") === true;
+      const lacksRoom = error instanceof VolcastError && error.kind === "full";
+      if (!isSinceShadow || !lacksRoom || this.#node.volume.poisoned !== undefined) throw error;
+      return await this.#take(peer, await peer.plan(this.#request(undefined), signal), signal);
     }
   }
 

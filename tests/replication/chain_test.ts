@@ -5,7 +5,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
 import { INO } from "../../src/format/mod.ts";
-import { Image, selectHistory, selectRanges } from "../../src/image/mod.ts";
+import { Image, resolveBase, selectHistory, selectRanges } from "../../src/image/mod.ts";
 import {
   Node,
   type Peer,
@@ -47,7 +47,7 @@ class LocalPeer implements Peer {
       capacity: volume.zone.capacity,
       top: top.id,
       topName: top.name,
-      ...(base === undefined ? {} : { base: base.id }),
+      ...(image.name.base === undefined ? {} : { base: image.name.base }),
       ...(image.query === undefined ? {} : { snapshots: image.query.value }),
       byteCount: image.byteCount,
       blockCount: image.header.blockCount,
@@ -59,11 +59,11 @@ class LocalPeer implements Peer {
     this.#checkUp();
     this.opened++;
     const { volume } = this.node;
-    const base = plan.base === undefined ? undefined : volume.resolve(plan.base);
     const top = volume.resolve(plan.top);
+    const since = plan.base === undefined ? undefined : resolveBase(volume, plan.base, top);
     const image = plan.snapshots === undefined
-      ? new Image(volume, top, base)
-      : Image.of(volume, selectRanges(volume, { ranges: plan.snapshots, top, base }));
+      ? new Image(volume, top, since?.base, { state: since?.state })
+      : Image.of(volume, selectRanges(volume, { ranges: plan.snapshots, top, ...since }));
     const cut = this.cuts.shift() ?? Infinity;
     const flip = this.flips.shift() ?? -1;
     let position = offset;
@@ -99,9 +99,9 @@ class World implements AsyncDisposable {
   readonly directory = Deno.makeTempDirSync({ prefix: "volcast-chain-" });
   readonly nodes: Node[] = [];
 
-  async origin(): Promise<Node> {
+  async origin(byteCount = 32 * 2 ** 20): Promise<Node> {
     const path = `${this.directory}/origin.vol`;
-    const volume = await createVolumeFile(path, 32 * 2 ** 20);
+    const volume = await createVolumeFile(path, byteCount);
     return this.#add(new Node({ name: "origin", path, volume }));
   }
 
@@ -388,4 +388,49 @@ Deno.test("Puller with all snapshots keeps the history, through cuts and across 
   const bern = world.site("bern");
   await keeping(bern, [new LocalPeer(oslo)]).pull();
   assertEquals(namesOf(bern), ["june6"]);
+});
+
+/** A volume of 8 MiB in which a release takes `byteCount`, and the site's base is a shadow by now. */
+async function behindAShadow(world: World, byteCount: number): Promise<[Node, Node, Puller]> {
+  const origin = await world.origin(8 * 2 ** 20);
+  const paris = world.site("paris");
+  const puller = new Puller(paris, { ...quick, parents: [new LocalPeer(origin)] });
+  await publish(origin, "r1", byteCount);
+  await puller.pull();
+  await origin.volume.exclusive(async (writer) => {
+    // There is room for one of them at a time.
+    writer.fs.remove(INO.root, "file");
+    const empty = await writer.takeSnapshot("empty", { pointers: ["master"] });
+    await writer.shadowSnapshot(origin.volume.resolve("r1").id);
+    await writer.setPointer("master", empty.id);
+  });
+  // Blocks come around.
+  for (let i = 0; i < 8; i++) {
+    await publish(origin, `r${i + 2}`, byteCount);
+    await origin.volume.exclusive(async (writer) => {
+      const old = origin.volume.snapshots().filter(({ name }) => name !== `r${i + 2}`);
+      for (const { id } of old) await writer.deleteSnapshot(id);
+      if (i === 7) return;
+      writer.fs.remove(INO.root, "file");
+      await writer.takeSnapshot(`e${i}`, { pointers: ["master"] });
+      await writer.deleteSnapshot(origin.volume.resolve(`r${i + 2}`).id);
+    });
+  }
+  return [origin, paris, puller];
+}
+
+Deno.test("Puller takes an increment since a shadow, and a full image where there is no room to stage it", async () => {
+  for (const [byteCount, kind] of [[2 * 2 ** 20, "increment"], [6 * 2 ** 20, "full"]] as const) {
+    await using world = new World();
+    const [origin, paris, puller] = await behindAShadow(world, byteCount);
+    const view = paris.volume.view();
+    const result = await puller.pull();
+    view.release();
+    assertEquals(result.kind, kind);
+    assertEquals(read(paris.volume), "r9");
+    assertEquals(paris.volume.current.id, origin.volume.resolve("master").id);
+    assertEquals(paris.volume.superblock.remap, undefined);
+    assert(fsck(paris.volume).clean);
+    assertEquals((await puller.pull()).kind, "current");
+  }
 });
