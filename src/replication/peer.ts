@@ -14,6 +14,8 @@ export interface PeerRequest {
   readonly site: string;
   /** `all`: every snapshot between comes along; absent: the top alone. */
   readonly snapshots?: "all";
+  /** The pointer that is followed; absent: the parent's master. */
+  readonly to?: string;
 }
 
 /** What a parent would send. */

@@ -35,6 +35,8 @@ export interface PullOptions extends Pick<ReceiveOptions, "volumeOptions" | "dra
   readonly backoffMs?: number;
   /** `all`: takes every snapshot that is newer than the one here, and keeps them. */
   readonly snapshots?: "all" | undefined;
+  /** Pointer of the parent's that is followed; its master by default. */
+  readonly pointer?: string | undefined;
 }
 
 /** What a pull did. */
@@ -156,11 +158,12 @@ export class Puller {
   }
 
   #request(since: string | undefined): PeerRequest {
-    const { snapshots } = this.#options;
+    const { snapshots, pointer } = this.#options;
     return {
       site: this.#node.name,
       ...(since === undefined ? {} : { since }),
       ...(snapshots === undefined ? {} : { snapshots }),
+      ...(pointer === undefined ? {} : { to: pointer }),
     };
   }
 

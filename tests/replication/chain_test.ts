@@ -390,6 +390,29 @@ Deno.test("Puller with all snapshots keeps the history, through cuts and across 
   assertEquals(namesOf(bern), ["june6"]);
 });
 
+Deno.test("Puller follows another pointer than master, forward and back", async () => {
+  await using world = new World();
+  const origin = await world.origin();
+  const [paris, rome] = [world.site("paris"), world.site("rome")];
+  const options = { ...quick, parents: [new LocalPeer(origin)] };
+  const stable = new Puller(paris, { ...options, pointer: "stable" });
+  const newest = new Puller(rome, options);
+  await publish(origin, "r1");
+  await assertRejects(() => stable.pull(), VolcastError, "'stable'");
+  const move = (name: string) =>
+    origin.volume.exclusive((writer) =>
+      writer.setPointer("stable", origin.volume.resolve(name).id)
+    );
+  for (const [published, wanted] of [["r2", "r1"], ["r3", "r3"], ["r4", "r2"], ["r5", "r5"]]) {
+    await publish(origin, published);
+    await move(wanted);
+    await stable.pull();
+    await newest.pull();
+    assertEquals([read(paris.volume), read(rome.volume)], [wanted, published]);
+    assert(fsck(paris.volume).clean);
+  }
+});
+
 /** A volume of 8 MiB in which a release takes `byteCount`, and the site's base is a shadow by now. */
 async function behindAShadow(world: World, byteCount: number): Promise<[Node, Node, Puller]> {
   const origin = await world.origin(8 * 2 ** 20);

@@ -12,19 +12,21 @@ import {
   Node,
   type Peer,
   Puller,
+  type PullOptions,
   type PullResult,
 } from "../../replication/mod.ts";
 import { exists, openVolumeFile } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
 import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
-import { NODE_NAME, PARENT_URL } from "../schemas.ts";
+import { NODE_NAME, PARENT_URL, REF } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
 
 const SCHEMA = z.object({
   site: NODE_NAME,
   parent: z.array(PARENT_URL).min(1, "at least one parent is needed"),
   snapshots: z.literal("all").optional(),
+  pointer: REF.optional(),
   json: z.boolean().optional(),
 });
 
@@ -46,6 +48,7 @@ has while that lasts; with it, every snapshot comes, and can be read and passed 
   options: {
     site: { value: "NAME", help: "this node's name" },
     parent: { value: "URL", list: true, help: "pull from this server; may be repeated" },
+    pointer: { value: "NAME", help: "follow this pointer of the parent's; master by default" },
     snapshots: { value: "all", help: "take and keep every snapshot since the replica's own" },
     json: { help: "say what was done as JSON" },
   },
@@ -62,7 +65,7 @@ has while that lasts; with it, every snapshot comes, and can be read and passed 
       ...(volume === undefined ? {} : { volume }),
     });
     try {
-      const result = await pullShown(node, parents, terminal, options.snapshots);
+      const result = await pullShown(node, parents, terminal, options);
       if (options.json) terminal.printJson(result);
       else terminal.print(describe(result));
       return result.kind === "current" ? EXIT_CODES.nothing : EXIT_CODES.done;
@@ -77,7 +80,7 @@ export async function pullShown(
   node: Node,
   parents: readonly Peer[],
   terminal: Terminal,
-  snapshots?: "all",
+  { snapshots, pointer }: Pick<PullOptions, "snapshots" | "pointer"> = {},
 ): Promise<PullResult> {
   const progress = terminal.progress("Pulling");
   const unsubscribe = node.events.subscribe((event) => {
@@ -85,7 +88,7 @@ export async function pullShown(
     if (event.type === "flush") terminal.note(describeFlush(event));
   });
   try {
-    const result = await new Puller(node, { parents, drainMs: 0, snapshots }).pull();
+    const result = await new Puller(node, { parents, drainMs: 0, snapshots, pointer }).pull();
     progress.end();
     if (result.unconfirmed !== undefined) {
       terminal.note(`The parent does not know where this node stands: ${result.unconfirmed}`);

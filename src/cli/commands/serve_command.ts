@@ -13,7 +13,7 @@ import { defineCommand } from "../command.ts";
 import { siteTokensFromEnvironment, tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { keepAllMirrored } from "../mirroring.ts";
-import { LISTEN, NODE_NAME, PARENT_URL, STANDBY_URLS } from "../schemas.ts";
+import { LISTEN, NODE_NAME, PARENT_URL, REF, STANDBY_URLS } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
 import { BYTE_SIZE, DURATION_MS } from "../units.ts";
 import { VERSION } from "../version.ts";
@@ -25,6 +25,7 @@ const SCHEMA = z.object({
   parent: z.array(PARENT_URL).optional(),
   every: DURATION_MS.default(60_000),
   snapshots: z.literal("all").optional(),
+  pointer: REF.optional(),
   standby: z.boolean().optional(),
   "mirror-to": z.array(STANDBY_URLS).transform((lists) => lists.flat()).optional(),
   "mirror-every": DURATION_MS.default(10_000),
@@ -72,6 +73,10 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
     site: { value: "NAME", help: "this node's name; needed with --parent" },
     parent: { value: "URL", list: true, help: "pull from this server; may be repeated" },
     every: { value: "TIME", help: "time between pulls; 60s by default" },
+    pointer: {
+      value: "NAME",
+      help: "with --parent: follow this pointer of its; master by default",
+    },
     snapshots: {
       value: "all",
       help: "with --parent: take and keep every snapshot, not the master alone",
@@ -230,6 +235,7 @@ async function followParents(
     parents,
     volumeOptions: volumeOptions(options),
     snapshots: options.snapshots,
+    pointer: options.pointer,
     opened: (volume: Volume) => volume.noteOwner(server.url),
   });
   await follow(node, puller, { everyMs: options.every, parents, log: server.log }, signal);
