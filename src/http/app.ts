@@ -20,6 +20,10 @@ import { standbyRoutes } from "./routes/standby.ts";
 import { takeoverRoutes } from "./routes/takeover.ts";
 import { setStateHeaders } from "./state_headers.ts";
 
+/** Most that is read of a body that nobody wants, bytes and ms. */
+const REST_BYTES = 256 * 2 ** 20;
+const REST_MS = 5_000;
+
 /** The application that answers for a node. `log` gets what strangers are not told. */
 export function createApp(
   node: Node,
@@ -27,9 +31,10 @@ export function createApp(
   log: (text: string) => void,
 ): Hono<Env> {
   const app = new Hono<Env>();
-  app.onError((error) => {
+  app.onError(async (error, c) => {
     if (!(error instanceof VolcastError)) log(error.stack ?? String(error));
     else if (error.kind === "damaged" || error.kind === "io") log(error.message);
+    await takeRest(c.req.raw);
     return withState(problemResponse(error), node);
   });
   app.notFound((c) =>
@@ -72,6 +77,28 @@ export function createApp(
   }
   app.get("/", (c) => c.redirect("/files/"));
   return app;
+}
+
+/**
+ * Reads what is left of a refused request's body, within bounds: whoever is still sending when the
+ * connection ends gets a broken pipe, and not the answer that says why.
+ */
+async function takeRest({ body }: Request): Promise<void> {
+  if (body === null || body.locked) return;
+  const reader = body.getReader();
+  const timer = setTimeout(() => void reader.cancel().catch(() => {}), REST_MS);
+  try {
+    for (let left = REST_BYTES; left > 0;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      left -= value.length;
+    }
+    await reader.cancel();
+  } catch {
+    // The sender went: nobody is there to be answered.
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 function withState(response: Response, node: Node): Response {

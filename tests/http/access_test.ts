@@ -121,3 +121,17 @@ Deno.test("bodies are validated and bounded", async () => {
   }
   assertEquals(origin.volume.snapshots().length, 0);
 });
+
+Deno.test("a refused request's body is taken, so that its sender gets the answer", async () => {
+  await using node = await makeNode({ loopback: false });
+  let taken = 0;
+  const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    pull(controller): void {
+      if (++taken > 64) controller.close();
+      else controller.enqueue(new Uint8Array(65536));
+    },
+  });
+  const refused = await node.get("/publish?as=june3", { method: "POST", body });
+  assertEquals(refused.status, 403);
+  assertEquals(taken, 65);
+});
