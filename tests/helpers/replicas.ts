@@ -4,7 +4,8 @@
  * @module
  */
 
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { VolcastError } from "../../src/core/mod.ts";
 import {
   applyImage,
   Image,
@@ -17,7 +18,8 @@ import { MemoryStore } from "../../src/store/mod.ts";
 import { type Snapshot, Volume, walkRoot } from "../../src/volume/mod.ts";
 import { describe } from "./describe.ts";
 import { assertClean } from "./history.ts";
-import { sourceOfImage } from "./streams.ts";
+import { copyOf } from "./stores.ts";
+import { sourceOf, sourceOfImage } from "./streams.ts";
 
 /** A replica with the store it lies on. */
 export interface Replica {
@@ -133,6 +135,31 @@ export function assertUnchanged(replica: Replica, before: unknown): void {
   assertEquals(stateOf(found), before);
   assertClean(found);
   found.abandon();
+}
+
+/** A twin of a replica, to do something to. */
+export function twin(replica: Replica): Replica {
+  const store = copyOf(replica.store);
+  return { store, volume: Volume.open(store) };
+}
+
+/** A replica like this one refuses an image as damaged or of another history, and is as it was. */
+export async function assertRefuses(
+  replica: Replica,
+  image: Uint8Array,
+  what: string,
+): Promise<void> {
+  const target = twin(replica);
+  const before = stateOf(target.volume);
+  const error = await assertRejects(
+    () => applyImage(target.volume, sourceOf(image)),
+    VolcastError,
+    undefined,
+    what,
+  );
+  assert(["damaged", "diverged"].includes(error.kind), `${what}: ${error.message}`);
+  assertUnchanged(target, before);
+  target.volume.abandon();
 }
 
 /** A source that fails at once: nothing should be asked of it. */

@@ -16,6 +16,7 @@ import {
   type Replica,
   replicaOf,
   stateOf,
+  twin,
 } from "../helpers/replicas.ts";
 import { copyOf, CrashStore, FaultStore, flipBit } from "../helpers/stores.ts";
 import { bytesOf, sourceOf, sourceOfImage, streamOf } from "../helpers/streams.ts";
@@ -46,12 +47,6 @@ async function scene(random: Random, capacity = 1500): Promise<Scene> {
 async function closeScene({ history, replica }: Scene): Promise<void> {
   await history.close();
   await replica.volume.close();
-}
-
-/** A twin of a replica, to do something to. */
-function twin(replica: Replica): Replica {
-  const store = copyOf(replica.store);
-  return { store, volume: Volume.open(store) };
 }
 
 function refused(replica: Replica, bytes: Uint8Array): Promise<VolcastError> {

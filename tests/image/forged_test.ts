@@ -9,6 +9,7 @@ import { History } from "../helpers/history.ts";
 import { forgeImage, type ParsedImage, parseImage } from "../helpers/parse_image.ts";
 import { forSeeds, type Random, seeds } from "../helpers/random.ts";
 import {
+  assertRefuses,
   assertUnchanged,
   imageOf,
   reachedFrom,
@@ -40,23 +41,8 @@ async function scene(random: Random): Promise<Scene> {
   return { history, replica, parsed: parseImage(await bytesOf(image)), base };
 }
 
-async function refuse(
-  { replica }: Scene,
-  forged: Uint8Array,
-  what: string,
-): Promise<void> {
-  const store = copyOf(replica.store);
-  const target: Replica = { store, volume: Volume.open(store) };
-  const before = stateOf(target.volume);
-  const error = await assertRejects(
-    () => applyImage(target.volume, sourceOf(forged)),
-    VolcastError,
-    undefined,
-    what,
-  );
-  assert(["damaged", "diverged"].includes(error.kind), `${what}: ${error.message}`);
-  assertUnchanged(target, before);
-  target.volume.abandon();
+function refuse({ replica }: Scene, forged: Uint8Array, what: string): Promise<void> {
+  return assertRefuses(replica, forged, what);
 }
 
 test("a forged image that is not forged is taken: the forger tells the truth otherwise", async () => {
