@@ -19,7 +19,7 @@
  * @module
  */
 
-import { BitPlane, messageOf, pageCountOf, VolcastError } from "../core/mod.ts";
+import { messageOf, VolcastError } from "../core/mod.ts";
 import {
   type Attributes,
   encodeAttributes,
@@ -29,12 +29,13 @@ import {
   type TypeName,
 } from "../format/mod.ts";
 import type { DirectoryEntry, LiveFileSystem, Writer } from "../volume/mod.ts";
+import { Claims } from "./claims.ts";
+import type { ImportOptions, ImportReport } from "./import_report.ts";
 import {
   checkEntryPath,
   CHUNK_BYTES,
   quote,
   SkipList,
-  type Skipped,
   splitPath,
   type TreeEntry,
   UnreadableEntry,
@@ -44,39 +45,6 @@ import {
 const CHECKPOINT_ENTRIES = 256;
 /** Most paths of directories kept with their inode numbers. */
 const MAX_KNOWN_DIRECTORIES = 16_384;
-
-/** How a tree is imported. */
-export interface ImportOptions {
-  /** Directory of the volume that is the top; made if missing. The root by default. */
-  readonly into?: string;
-  /** Removes what is below the top and not in the tree. */
-  readonly prune?: boolean;
-  /** Compares content even where size and mtime are equal. */
-  readonly checksum?: boolean;
-  /** Called now and then. */
-  readonly progress?: (done: { entries: number; bytes: number }) => void;
-}
-
-/** What an import did. The names in the tree are `unchanged + created + changed`. */
-export interface ImportReport {
-  files: number;
-  directories: number;
-  symlinks: number;
-  /** Further names of files. */
-  hardLinks: number;
-  /** Devices, fifos, sockets. */
-  others: number;
-  /** Content that was read from the source. */
-  bytesRead: number;
-  unchanged: number;
-  created: number;
-  changed: number;
-  /** Names that were removed, to prune or to make place for another type. */
-  removed: number;
-  /** What could not be read, the first hundred. */
-  skipped: readonly Skipped[];
-  skippedCount: number;
-}
 
 /**
  * Imports a tree. Nothing is durable before the caller's next consistency point; after an error the
@@ -140,10 +108,7 @@ class ImportRun {
   /** Inode numbers of directories by path, as far as known. */
   readonly #known = new Map<string, number>();
   readonly #pending = new Map<number, PendingDirectory>();
-  readonly #claimed = new BitPlane(pageCountOf(2 ** 32));
-  /** Claimed inodes that have, or had, several names; and the names the tree gave to them. */
-  readonly #multiple = new Set<number>();
-  readonly #multipleNames = new Set<string>();
+  readonly #claims = new Claims();
   /** What the mtime of a file with several names was before this run. */
   readonly #mtimes = new Map<number, bigint>();
   readonly #scratch = new Uint8Array(CHUNK_BYTES);
@@ -183,7 +148,7 @@ class ImportRun {
         const batch = take(this.#fs.list(directory, last), 1024);
         if (batch.length === 0) break;
         for (const entry of batch) {
-          if (!this.#isNamed(directory, entry)) this.#remove(directory, entry);
+          if (!this.#claims.isNamed(directory, entry)) this.#remove(directory, entry);
           else if (entry.type === "directory") stack.push(entry.ino);
         }
         last = batch[batch.length - 1].name;
@@ -314,22 +279,12 @@ class ImportRun {
 
   /** Whether another name of the tree has this inode already. */
   #isTaken(ino: number): boolean {
-    return this.#claimed.has(ino) && this.#inode(ino).nlink > 1;
+    return this.#claims.has(ino) && this.#inode(ino).nlink > 1;
   }
 
   #claim(parent: number, name: string, ino: number): void {
-    this.#claimed.set(ino);
-    if (this.#inode(ino).nlink > 1) this.#noteName(parent, name, ino);
-  }
-
-  #noteName(parent: number, name: string, ino: number): void {
-    this.#multiple.add(ino);
-    this.#multipleNames.add(`${parent}/${name}`);
-  }
-
-  #isNamed(directory: number, { name, ino }: DirectoryEntry): boolean {
-    if (!this.#claimed.has(ino)) return false;
-    return !this.#multiple.has(ino) || this.#multipleNames.has(`${directory}/${name}`);
+    if (this.#inode(ino).nlink > 1) this.#claims.addName(parent, name, ino);
+    else this.#claims.add(ino);
   }
 
   // --- types ------------------------------------------------------------------------------------
@@ -337,7 +292,7 @@ class ImportRun {
   #directory(ino: number, state: State, entry: TreeEntry): void {
     const { path, type, permissions, uid, gid, mtime, atime, btime, size, dos } = entry;
     const changed = this.#setExtended(ino, entry.attributes);
-    this.#claimed.set(ino);
+    this.#claims.add(ino);
     this.report.directories++;
     const before = this.#pending.get(ino)?.state ?? state;
     this.#pending.set(ino, {
@@ -349,7 +304,7 @@ class ImportRun {
   #hardLink(parent: number, name: string, entry: TreeEntry): undefined {
     const first = this.#place(entry.linkTo!);
     const found = this.#fs.directory(first.parent).find(first.name);
-    if (found === undefined || found.type === "directory" || !this.#claimed.has(found.ino)) {
+    if (found === undefined || found.type === "directory" || !this.#claims.has(found.ino)) {
       throw new VolcastError(
         "usage",
         `Cannot make the hard link: there is no file ${quote(entry.linkTo!)} before it in the tree`,
@@ -361,8 +316,8 @@ class ImportRun {
       this.#fs.link(parent, name, found.ino);
       this.#fs.settle(found.ino);
     }
-    this.#noteName(first.parent, first.name, found.ino);
-    this.#noteName(parent, name, found.ino);
+    this.#claims.addName(first.parent, first.name, found.ino);
+    this.#claims.addName(parent, name, found.ino);
     this.report.hardLinks++;
     this.#count(stateOf(present !== undefined, present?.ino !== found.ino));
   }

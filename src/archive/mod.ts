@@ -6,6 +6,7 @@
 
 export * from "./entry.ts";
 export * from "./exporter.ts";
+export * from "./import_report.ts";
 export * from "./importer.ts";
 export * from "./tar_read.ts";
 export * from "./tar_write.ts";
