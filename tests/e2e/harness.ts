@@ -204,7 +204,7 @@ export function sleep(ms: number): Promise<undefined> {
 export async function until(
   what: string,
   test: () => boolean | Promise<boolean>,
-  limitMs = 60_000,
+  limitMs = 180_000,
 ): Promise<void> {
   const begin = Date.now();
   while (!(await test())) {
