@@ -6,10 +6,11 @@
 
 import { VolcastError } from "../core/mod.ts";
 import { Image } from "../image/mod.ts";
-import { ACTIVE, openVolumeFile } from "../volume/mod.ts";
+import { ACTIVE, type Volume } from "../volume/mod.ts";
 import { HttpTarget } from "./http_target.ts";
 import { type OpenedImage, openImage } from "./image_source.ts";
 import { isUrl } from "./local_volume.ts";
+import { openVolume } from "./open_volume.ts";
 
 /** A snapshot to be copied. */
 export interface CopyTop {
@@ -44,7 +45,18 @@ export async function openCopySource(
 }
 
 async function openPath(path: string, at: string | undefined): Promise<CopySource> {
-  const volume = openVolumeFile(path);
+  return await copySourceOf(await openVolume(path), path, at);
+}
+
+/**
+ * A copy of an open volume, which is closed with it, and when this fails.
+ * @throws {VolcastError} `not-found`.
+ */
+export async function copySourceOf(
+  volume: Volume,
+  path: string,
+  at?: string,
+): Promise<CopySource> {
   try {
     const top = at === undefined ? volume.snapshots().at(-1) : volume.resolve(at);
     if (top === undefined) throw noSnapshot(path);

@@ -32,11 +32,11 @@ import {
   ACTIVE,
   diffTrees,
   MASTER,
-  openVolumeFile,
   type TreeChange,
   type View,
   type Volume,
 } from "../volume/mod.ts";
+import { openVolume } from "./open_volume.ts";
 import type {
   Entries,
   FileDescription,
@@ -56,11 +56,14 @@ export class LocalTarget implements Target {
   readonly name: string;
   readonly #volume: Volume;
 
-  /** @throws {VolcastError} See {@linkcode openVolumeFile}. */
-  constructor(path: string, options: { localWrites?: boolean } = {}) {
+  private constructor(path: string, volume: Volume) {
     this.name = path;
-    this.#volume = openVolumeFile(path, options);
-    this.#volume.noteOwner(undefined);
+    this.#volume = volume;
+  }
+
+  /** @throws {VolcastError} See {@linkcode openVolume}. */
+  static async open(path: string, options: { localWrites?: boolean } = {}): Promise<LocalTarget> {
+    return new LocalTarget(path, await openVolume(path, options));
   }
 
   importTree(entries: Entries, options: ImportOptions = {}): Promise<ImportReport> {

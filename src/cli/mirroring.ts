@@ -4,19 +4,73 @@
  * @module
  */
 
+import { VolcastError } from "../core/mod.ts";
 import { HttpStandby } from "../http/mod.ts";
-import { keepMirrored, Mirror, type MirrorLoopOptions, type Node } from "../replication/mod.ts";
+import {
+  keepMirrored,
+  Mirror,
+  type MirrorLoopOptions,
+  type Node,
+  type Standby,
+} from "../replication/mod.ts";
+import { isDirectory } from "./base_image.ts";
 import { tokenFromEnvironment } from "./environment.ts";
+import { IncrementalStandby } from "./incremental_standby.ts";
+import type { Terminal } from "./terminal.ts";
 
-/** Mirrors a served volume to every URL until `signal` fires; the node's status shows how it goes. */
+/** What may be said of where a mirror goes. */
+export interface MirrorPlaces {
+  /** URLs of standbys. */
+  readonly urls: readonly string[];
+  /** An incremental mirror: where its base is, or is to be made. */
+  readonly base?: string | undefined;
+  /** The file with what is newer than the base. */
+  readonly into?: string | undefined;
+  /** Most bytes of a segment of a base that is made. */
+  readonly segmentBytes?: number | undefined;
+  /** What the options are called, for messages. */
+  readonly names: { readonly to: string; readonly base: string; readonly into: string };
+}
+
+/**
+ * The standbys that were named.
+ * @throws {VolcastError} `usage` for a base without a mirror, or the other way round.
+ */
+export function standbysOf(places: MirrorPlaces, terminal: Terminal): Standby[] {
+  const { urls, base, into, segmentBytes, names } = places;
+  const token = tokenFromEnvironment();
+  const standbys: Standby[] = urls.map((url) => new HttpStandby(url, { token }));
+  if ((base === undefined) !== (into === undefined)) {
+    const [given, missing] = base === undefined
+      ? [names.into, names.base]
+      : [names.base, names.into];
+    throw new VolcastError(
+      "usage",
+      `Cannot use ${given} without ${missing}`,
+      "An incremental mirror is a base image and a file with what is newer",
+    );
+  }
+  if (segmentBytes !== undefined && (base === undefined || !isDirectory(base))) {
+    throw new VolcastError(
+      "usage",
+      "Cannot make the base in segments: they need a directory",
+      `End its name with a slash: ${names.base} ${base ?? "base"}/`,
+    );
+  }
+  if (base !== undefined && into !== undefined) {
+    standbys.push(new IncrementalStandby({ base, into, segmentBytes }, terminal));
+  }
+  return standbys;
+}
+
+/** Mirrors a served volume to every standby until `signal` fires; the node's status shows how it goes. */
 export async function keepAllMirrored(
   node: Node,
-  urls: readonly string[],
+  standbys: readonly Standby[],
   options: MirrorLoopOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const token = tokenFromEnvironment();
-  const mirrors = urls.map((url) => new Mirror(node, new HttpStandby(url, { token })));
+  const mirrors = standbys.map((standby) => new Mirror(node, standby));
   node.mirrors.push(...mirrors);
   await Promise.all(mirrors.map((mirror) => keepMirrored(mirror, options, signal)));
 }

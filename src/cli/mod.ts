@@ -26,6 +26,7 @@ import { pointerSetCommand } from "./commands/pointer_set_command.ts";
 import { promoteCommand } from "./commands/promote_command.ts";
 import { publishCommand } from "./commands/publish_command.ts";
 import { pullCommand } from "./commands/pull_command.ts";
+import { reintegrateCommand } from "./commands/reintegrate_command.ts";
 import { resyncCommand } from "./commands/resync_command.ts";
 import { serveCommand } from "./commands/serve_command.ts";
 import { snapshotCreateCommand } from "./commands/snapshot_create_command.ts";
@@ -75,6 +76,7 @@ export const COMMANDS: readonly Command[] = [
   pullCommand,
   promoteCommand,
   resyncCommand,
+  reintegrateCommand,
   mirrorCommand,
   statusCommand,
   fsckCommand,

@@ -120,12 +120,12 @@ export interface Target extends AsyncDisposable {
  * @param options.localWrites Whether a replica in a file may be changed.
  * @throws {VolcastError} `not-found`, `busy` (naming who has it and its URL), `damaged`.
  */
-export function openTarget(
+export async function openTarget(
   volume: string,
   options: { token?: string; localWrites?: boolean } = {},
-): Target {
+): Promise<Target> {
   const { localWrites = false } = options;
-  if (!isUrl(volume)) return new LocalTarget(volume, { localWrites });
+  if (!isUrl(volume)) return await LocalTarget.open(volume, { localWrites });
   if (!localWrites) return new HttpTarget(volume, options);
   throw new VolcastError(
     "usage",

@@ -7,7 +7,8 @@
  *    base has not.
  * 2. The images are a chain: the base of each is the top of the next older one. Where the full image
  *    is not among them, its blocks are an error that names it, never zeros.
- * 3. Nothing is checked here: who reads through `BlockIo` checks every block against the pointer to it
+ * 3. What lies before the data of the volume is no image's, and reads as zeros: each node has its own.
+ * 4. Nothing is checked here: who reads through `BlockIo` checks every block against the pointer to it
  *    (I1); `block` checks against the frame's checksum.
  *
  * @module
@@ -42,9 +43,11 @@ export class ImageStore implements BlockStore {
   readonly capacity: number;
   /** Newest first. */
   readonly #layers: readonly Layer[];
+  readonly #closed: () => void;
 
-  private constructor(layers: readonly Layer[]) {
+  private constructor(layers: readonly Layer[], closed: () => void) {
     this.#layers = layers;
+    this.#closed = closed;
     this.capacity = layers[0].map.header.capacity;
   }
 
@@ -52,14 +55,18 @@ export class ImageStore implements BlockStore {
    * Reads the indexes of images.
    *
    * @param images One, or one and what it stands on, in any order.
+   * @param closed Called when this is closed: the media belong to who opened them.
    * @throws {VolcastError} `diverged` where they are no chain; `damaged`.
    */
-  static async open(images: readonly Pieces[]): Promise<ImageStore> {
+  static async open(
+    images: readonly Pieces[],
+    closed: () => void = () => {},
+  ): Promise<ImageStore> {
     const layers: Layer[] = [];
     for (const pieces of chainOf(images)) {
       layers.push({ pieces, map: new StreamMap(await indexOf(pieces)) });
     }
-    return new ImageStore(layers);
+    return new ImageStore(layers, closed);
   }
 
   /** Header of the newest image. */
@@ -76,7 +83,9 @@ export class ImageStore implements BlockStore {
   read(vbn: number, target: Uint8Array): void {
     assert(target.length % BLOCK_SIZE === 0, `${target.length} bytes are not whole blocks`);
     const end = vbn + target.length / BLOCK_SIZE;
-    for (let at = vbn; at < end;) {
+    const own = Math.max(0, Math.min(end, this.header.dataStart) - vbn);
+    target.fill(0, 0, own * BLOCK_SIZE);
+    for (let at = vbn + own; at < end;) {
       const { layer, frame } = this.#find(at);
       // As many as follow in the same frame, and are in no newer image.
       const last = Math.min(end, frame.start + frame.count);
@@ -109,8 +118,9 @@ export class ImageStore implements BlockStore {
   /** Nothing is written that could be made durable. */
   async sync(): Promise<void> {}
 
-  /** The media are closed by who opened them. */
-  close(): void {}
+  close(): void {
+    this.#closed();
+  }
 
   #find(vbn: number): { layer: Layer; frame: FramePlace } {
     for (const layer of this.#layers) {

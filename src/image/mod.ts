@@ -4,6 +4,7 @@
  * @module
  */
 
+export * from "./adopt.ts";
 export * from "./apply.ts";
 export * from "./byte_reader.ts";
 export * from "./frames.ts";

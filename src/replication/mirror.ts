@@ -127,6 +127,7 @@ export class Mirror {
       if (error instanceof VolcastError && error.kind === "damaged") this.#forget();
       throw error;
     } finally {
+      await this.#standby.release?.();
       this.#enter("idle");
       this.#transfer = undefined;
     }

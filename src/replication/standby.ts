@@ -74,4 +74,6 @@ export interface Standby {
    *   otherwise its refusal.
    */
   take(image: Image, options: TakeOptions): Promise<void>;
+  /** A round has ended: what was opened for it is given back until the next. */
+  release?(): Promise<void>;
 }

@@ -92,6 +92,13 @@ export class PackedStore implements SparseStore {
     return this.#map.size;
   }
 
+  /** How many of `count` blocks from `vbn` on are there. */
+  countIn(vbn: number, count: number): number {
+    let found = 0;
+    for (const run of this.#map.runs(vbn, count)) found += run.count;
+    return found;
+  }
+
   /** Blocks that can still be given out before the file, or the device, is full. */
   get freeBlocks(): number {
     return this.#space.limit - this.#space.usedCount;

@@ -55,6 +55,15 @@ const TRANSFER = z.object({
   frames: z.number().int().nonnegative(),
 });
 
+const BASE_IMAGE = z.object({
+  /** Its top. */
+  top: snapshotId,
+  /** Path of the image's file, or of the directory with its segments. */
+  path: z.string(),
+});
+/** The image that an incremental mirror stands on. */
+export type BaseImage = z.infer<typeof BASE_IMAGE>;
+
 const LOCAL_STATE = z.object({
   site: z.string().optional(),
   /** Snapshots whose blocks are all here; the current root's own is implied. */
@@ -64,6 +73,8 @@ const LOCAL_STATE = z.object({
   shadowed: z.array(snapshotId).optional(),
   /** An image that is coming in. */
   transfer: TRANSFER.optional(),
+  /** Of an incremental mirror: what is not in its file is there. */
+  base: BASE_IMAGE.optional(),
 });
 /** Everything in the local zone. */
 export type LocalState = z.infer<typeof LOCAL_STATE>;

@@ -17,6 +17,7 @@ export * from "./leases.ts";
 export * from "./live_file_system.ts";
 export * from "./local_state.ts";
 export * from "./marks.ts";
+export * from "./mirror_file.ts";
 export * from "./mutex.ts";
 export * from "./pins.ts";
 export * from "./plane_file.ts";

@@ -64,6 +64,8 @@ export interface VolumeOptions {
   readonly now?: () => bigint;
   /** At a replica: whether it may be changed until the next image flushes that; no by default. */
   readonly localWrites?: boolean;
+  /** Why its file system is only read, whatever its role is; empty by default: it is not. */
+  readonly readOnlyBecause?: string;
 }
 
 /** What a new volume is made with. */
@@ -143,6 +145,7 @@ export class Volume {
       checkpointMs: parts.options.checkpointMs ?? 10_000,
       now: parts.options.now ?? (() => BigInt(Date.now()) * 1_000_000n),
       localWrites: parts.options.localWrites ?? false,
+      readOnlyBecause: parts.options.readOnlyBecause ?? "",
     };
     this.zone = parts.zone;
     this.volumeId = parts.volumeId;

@@ -12,6 +12,7 @@ import {
   createStore,
   FileStore,
   openStore,
+  PackedStore,
   peekStore,
   removeFiles,
   storeFiles,
@@ -19,7 +20,7 @@ import {
   syncNames,
 } from "../store/mod.ts";
 import { discardUnused } from "./discard.ts";
-import { readOwner } from "./local_state.ts";
+import { LocalZone, readOwner } from "./local_state.ts";
 import { type CreateOptions, Volume, type VolumeOptions } from "./volume.ts";
 
 export { exists, storeFiles, type StoreKind } from "../store/mod.ts";
@@ -68,6 +69,7 @@ export async function createVolumeFile(
 export function openVolumeFile(path: string, options: VolumeOptions = {}): Volume {
   const store = openOwned(path);
   try {
+    checkNoMirror(store, path);
     const volume = Volume.open(store, options);
     // Nobody reads yet, and an origin has no transfer under way: what no plane has is free.
     if (volume.role === "origin") discardUnused(volume);
@@ -80,6 +82,18 @@ export function openVolumeFile(path: string, options: VolumeOptions = {}): Volum
     const message = error.message.replace("Cannot open the volume", `Cannot open ${path}`);
     throw new VolcastError(error.kind, message, error.hint, { cause: error });
   }
+}
+
+/** The file of an incremental mirror is half of a volume. */
+function checkNoMirror(store: BlockStore, path: string): void {
+  if (!(store instanceof PackedStore)) return;
+  const { base } = new LocalZone(store, zoneOf(store.capacity)).read();
+  if (base === undefined) return;
+  throw new VolcastError(
+    "read-only",
+    `Cannot open ${path} for this: it is an incremental mirror, which is written by its source only`,
+    `Restore it first: volcast reintegrate ${base.path} ${path} -o VOLUME`,
+  );
 }
 
 /** What a volume's files take. */

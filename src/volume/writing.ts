@@ -78,6 +78,7 @@ export class Writing {
   exclusive<T>(work: (writer: Writer) => T | Promise<T>): Promise<T> {
     return this.#alone.run(async () => {
       this.#parts.checkHealthy();
+      this.#checkWritable("change the volume");
       const writer = this.#writer ?? await this.#beginBranch();
       try {
         return await work(writer);
@@ -113,6 +114,7 @@ export class Writing {
     const volume = this.#volume;
     return this.#alone.run(async () => {
       this.#parts.checkHealthy();
+      this.#checkWritable("take an image");
       assert(volume.role === "replica", "images come into replicas");
       await this.#settle();
       this.#receiving = true;
@@ -133,6 +135,7 @@ export class Writing {
     const volume = this.#volume;
     return this.#alone.run(async () => {
       this.#parts.checkHealthy();
+      this.#checkWritable("promote the volume");
       if (volume.role === "origin") {
         throw new VolcastError(
           "nothing",
@@ -151,6 +154,7 @@ export class Writing {
     const volume = this.#volume;
     return this.#alone.run(async () => {
       this.#parts.checkHealthy();
+      this.#checkWritable("go back");
       this.#checkNotReceiving("go back");
       await this.#settle();
       // What is readable now, and nothing that once was: the older root may list what is gone by now. For
@@ -255,6 +259,16 @@ export class Writing {
       this.#lastCheckpoint = Date.now();
       this.#disarmTimer();
     });
+  }
+
+  #checkWritable(action: string): void {
+    const { readOnlyBecause } = this.#volume.options;
+    if (readOnlyBecause === "") return;
+    throw new VolcastError(
+      "read-only",
+      `Cannot ${action}: ${readOnlyBecause}`,
+      "Restore it first: volcast reintegrate BASE MIRROR -o VOLUME",
+    );
   }
 
   #checkNotReceiving(action: string): void {

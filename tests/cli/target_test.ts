@@ -22,13 +22,13 @@ interface Fixture {
 const MAKES: Record<string, (work: (fixture: Fixture) => Promise<void>) => Promise<void>> = {
   path: (work) =>
     withVolume(async (path, directory) => {
-      await using target = openTarget(path);
+      await using target = await openTarget(path);
       await work({ target, directory });
     }),
   url: (work) =>
     withVolume((path, directory) =>
       served(path, async (url) => {
-        await using target = openTarget(url, { token: TOKEN });
+        await using target = await openTarget(url, { token: TOKEN });
         await work({ target, directory });
       })
     ),
@@ -280,7 +280,7 @@ test("openTarget() names who has a volume open, and where to find it", () =>
     served(path, async (url) => {
       const script = `
         import { openTarget } from "${new URL("../../src/cli/target.ts", import.meta.url)}";
-        try { openTarget(Deno.args[0]); } catch (error) { console.log(error.kind, error.message, error.hint); }`;
+        try { await openTarget(Deno.args[0]); } catch (error) { console.log(error.kind, error.message, error.hint); }`;
       const { stdout } = await new Deno.Command(Deno.execPath(), {
         args: [
           "eval",

@@ -28,7 +28,7 @@ names, or of the active file system where there is no master.`,
   options: { at: { value: "REF", help: "a snapshot, a pointer, or active" } },
   schema: z.object({ at: REF.optional() }),
   async run([volume, path], options, terminal): Promise<number> {
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const content = await target.read(path, options.at);
     for await (const chunk of chunksOf(content, `'${path}'`)) terminal.write(chunk);
     return EXIT_CODES.done;

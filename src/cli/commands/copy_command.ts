@@ -32,7 +32,8 @@ const SCHEMA = z.object({
   json: z.boolean().optional(),
 });
 
-type Result =
+/** What a copy did. */
+export type CopyResult =
   | { readonly kind: "current"; readonly snapshot: string; readonly name: string }
   | ({ readonly kind: "full" | "increment" } & Applied);
 
@@ -78,7 +79,7 @@ other way round, to a new path or with --overwrite.`,
       const { at } = options;
       const source = await openCopySource(from, { at, token: tokenFromEnvironment(), signal });
       try {
-        return await copy(source, to, {
+        return await copyVolume(source, to, {
           packed: options.packed ?? false,
           overwrite: options.overwrite ?? false,
           signal,
@@ -90,14 +91,23 @@ other way round, to a new path or with --overwrite.`,
       }
     });
     if (options.json) terminal.printJson({ source: from, target: to, ...result });
-    else terminal.print(textOf(to, result));
+    else terminal.print(copiedText(to, result));
     return result.kind === "current" ? EXIT_CODES.nothing : EXIT_CODES.done;
   },
 });
 
-type Options = ApplyOptions & { readonly packed: boolean; readonly overwrite: boolean };
+/** How a copy is made. */
+export type CopyOptions = ApplyOptions & { readonly packed: boolean; readonly overwrite: boolean };
 
-async function copy(source: CopySource, target: string, options: Options): Promise<Result> {
+/**
+ * Brings a target up to a source's top, by an increment where it has a base, else by a full copy.
+ * @throws {VolcastError} `exists`, `diverged`, `full`, `io`; the target is as it was then.
+ */
+export async function copyVolume(
+  source: CopySource,
+  target: string,
+  options: CopyOptions,
+): Promise<CopyResult> {
   const { top } = source;
   const { volume, problem }: Present = exists(target) ? openPresent(target) : {};
   try {
@@ -149,7 +159,7 @@ function whyFull(
   source: CopySource,
   volume: Volume,
   path: string,
-  { packed }: Options,
+  { packed }: CopyOptions,
 ): VolcastError | undefined {
   const { volumeId, current } = volume;
   if (volumeId !== source.volumeId) {
@@ -184,7 +194,7 @@ function refusal(kind: "exists" | "diverged", path: string, reason: string): Vol
 async function copyInPlace(
   path: string,
   image: OpenedImage,
-  options: Options,
+  options: CopyOptions,
   old: Volume | undefined,
 ): Promise<Applied> {
   await old?.close();
@@ -212,7 +222,8 @@ async function withImage<T>(
   }
 }
 
-function checkPaths(from: string, to: string, packed: boolean): void {
+/** Refuses a target that cannot be one. @throws {VolcastError} `usage`. */
+export function checkPaths(from: string, to: string, packed: boolean): void {
   const misuse = (reason: string, hint: string): never => {
     throw new VolcastError("usage", `Cannot copy to ${to}: ${reason}`, hint);
   };
@@ -236,7 +247,8 @@ function realPath(path: string): string {
   }
 }
 
-function textOf(path: string, result: Result): string {
+/** What a copy did, in a sentence. */
+export function copiedText(path: string, result: CopyResult): string {
   if (result.kind === "current") {
     return `Nothing new: ${path} is at '${result.name}' (${result.snapshot})`;
   }

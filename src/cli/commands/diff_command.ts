@@ -31,7 +31,7 @@ differences are compared fast. When there is no difference, nothing is printed a
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume, before, after], options, terminal): Promise<number> {
     const [from, to] = [parseRef(before), parseRef(after)];
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     for await (const change of target.diff(from, to)) {
       terminal.print(options.json ? JSON.stringify(change) : changeLine(change));
     }

@@ -43,7 +43,7 @@ counted.`,
     json: z.boolean().optional(),
   }),
   async run([volume, destination], options, terminal): Promise<number> {
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const entries = target.entries(options.at, options.path);
     if (destination === "-") {
       for await (const chunk of tarFromEntries(entries)) terminal.write(chunk);

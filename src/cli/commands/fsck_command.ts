@@ -6,10 +6,11 @@
 
 import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
-import { ACTIVE, fsck, type FsckReport, openVolumeFile, type Volume } from "../../volume/mod.ts";
+import { ACTIVE, fsck, type FsckReport, type Volume } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { requirePath } from "../local_volume.ts";
+import { openVolume } from "../open_volume.ts";
 import { counted, showName } from "../text.ts";
 
 /** See the module. */
@@ -32,7 +33,7 @@ is not clean gives exit code 4.`,
     });
     let volume: Volume;
     try {
-      volume = openVolumeFile(path);
+      volume = await openVolume(path);
     } catch (error) {
       const isDamaged = error instanceof VolcastError && error.kind === "damaged";
       if (!isDamaged || !options.json) throw error;

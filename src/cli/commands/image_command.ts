@@ -136,7 +136,7 @@ async function writeWhole(
   if (path === "-") checkNoTerminal(options.output !== undefined);
   await checkOutput(path, { force, parents });
   const progress = terminal.progress("Writing");
-  await using target = openTarget(volume, { token: tokenFromEnvironment() });
+  await using target = await openTarget(volume, { token: tokenFromEnvironment() });
   const image = await target.image(wanted);
   const { byteCount } = image;
   const chunks = counted(image, (done) => progress.update(done, byteCount));
@@ -162,7 +162,7 @@ async function writeParts(
   terminal: Terminal,
 ): Promise<void> {
   const progress = terminal.progress("Writing");
-  await using target: Target = openTarget(image.volume, { token: tokenFromEnvironment() });
+  await using target: Target = await openTarget(image.volume, { token: tokenFromEnvironment() });
   try {
     const written = await interruptible(async (signal) =>
       writeSegments(await target.rangedImage(image.wanted, signal), image.outputs, {

@@ -54,7 +54,7 @@ as the snapshot active, and which go with the next image.`,
     const { into, prune = false, checksum = false } = options;
     const complete = prune && !options["skip-unreadable"];
     const tree = openTree(source, { volume, complete });
-    await using target = openTarget(volume, {
+    await using target = await openTarget(volume, {
       token: tokenFromEnvironment(),
       localWrites: options["local-writes"] ?? false,
     });

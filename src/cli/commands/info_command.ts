@@ -9,7 +9,7 @@ import { PAGE_BITS } from "../../core/mod.ts";
 import { BLOCK_SIZE, byteSize, VOLUME_FORMAT_VERSION } from "../../format/mod.ts";
 import {
   type LocalState,
-  openVolumeFile,
+  peekMirrorFile,
   type PlaneBlocks,
   type PlaneSize,
   planeSpace,
@@ -21,6 +21,7 @@ import { defineCommand } from "../command.ts";
 import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { isUrl } from "../local_volume.ts";
+import { type MirrorPath, mirrorPathOf, openVolume } from "../open_volume.ts";
 import { type Rows, statusText, volumeRows } from "../status_text.ts";
 import { openTarget } from "../target.ts";
 import { counted, fields, table } from "../text.ts";
@@ -42,6 +43,15 @@ interface Info extends VolumeStatus {
   readonly blockSize: number;
   /** The file or files: how the volume lies in them, and what they take on disk where the host tells. */
   readonly file: VolumeFileInfo;
+  /** Of an incremental mirror: what it stands on, and what is in its own file. */
+  readonly mirror: {
+    readonly base: string;
+    /** Id of the base's top. */
+    readonly top: string;
+    /** Blocks of the file system that came after the base. */
+    readonly newerBlocks: number;
+    readonly newerBytes: number;
+  } | null;
   readonly superblock: { readonly sequence: number; readonly slot: number };
   /** First VBN under planes. */
   readonly dataStart: number;
@@ -80,13 +90,13 @@ once. A bit a block is 32 KiB for each GiB of the volume. For a server this is w
   schema: z.object({ json: z.boolean().optional() }),
   async run([name], options, terminal): Promise<number> {
     if (isUrl(name)) {
-      await using target = openTarget(name, { token: tokenFromEnvironment() });
+      await using target = await openTarget(name, { token: tokenFromEnvironment() });
       const status = await target.status();
       if (options.json) terminal.printJson(status);
       else terminal.print(statusText(status));
       return EXIT_CODES.done;
     }
-    const volume = openVolumeFile(name);
+    const volume = await openVolume(name);
     try {
       const info = infoOf(volume, name);
       if (options.json) terminal.printJson(info);
@@ -100,13 +110,15 @@ once. A bit a block is 32 KiB for each GiB of the volume. For a server this is w
 
 function infoOf(volume: Volume, path: string): Info {
   const { zone, local, superblock } = volume;
-  const { kind, files, bytes, allocatedBytes } = volumeFileInfo(path);
+  const mirror = mirrorPathOf(path);
+  const { kind, files, bytes, allocatedBytes } = volumeFileInfo(mirror?.mirror ?? path);
   return {
     path,
     formatVersion: VOLUME_FORMAT_VERSION,
     blockSize: BLOCK_SIZE,
     ...volumeStatus(volume),
     file: { bytes, allocatedBytes, kind, files },
+    mirror: mirror === undefined ? null : mirrorOf(mirror),
     superblock: { sequence: superblock.sequence, slot: superblock.sequence % 2 },
     dataStart: zone.data.start,
     localZone: {
@@ -118,6 +130,12 @@ function infoOf(volume: Volume, path: string): Info {
     },
     planeSpace: spaceOf(volume),
   };
+}
+
+/** What is in the file of a mirror. */
+function mirrorOf({ mirror, base }: MirrorPath): Info["mirror"] {
+  const { base: { top }, dataBlocks } = peekMirrorFile(mirror)!;
+  return { base, top, newerBlocks: dataBlocks, newerBytes: dataBlocks * BLOCK_SIZE };
 }
 
 function spaceOf(volume: Volume): Info["planeSpace"] {
@@ -147,6 +165,13 @@ function textOf(info: Info): string {
     ["format", `version ${info.formatVersion}, blocks of ${info.blockSize} bytes`],
     ["file", showExactBytes(file.bytes) + allocated],
     ["layout", layoutText(file)],
+    ["mirror of", info.mirror === null ? undefined : `${info.mirror.base} (${info.mirror.top})`],
+    [
+      "newer",
+      info.mirror === null
+        ? undefined
+        : `${counted(info.mirror.newerBlocks, "block")}, ${showExactBytes(info.mirror.newerBytes)}`,
+    ],
     ...volumeRows(info),
     ["superblock", `number ${superblock.sequence}, in slot ${superblock.slot}`],
     [

@@ -50,7 +50,7 @@ pointer master names, or the active file system where there is no master.`,
     json: z.boolean().optional(),
   }),
   async run([volume, path = "/"], options, terminal): Promise<number> {
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const batches = batchesOf(target, path, options.at);
     if (options.json) await printJson(batches, { path, at: options.at ?? null }, terminal);
     else {

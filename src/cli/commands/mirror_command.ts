@@ -6,7 +6,6 @@
 
 import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
-import { HttpStandby } from "../../http/mod.ts";
 import {
   describeRound,
   keepMirrored,
@@ -15,19 +14,23 @@ import {
   type MirrorSource,
   type MirrorStatus,
   type Rounds,
+  type Standby,
 } from "../../replication/mod.ts";
 import { openVolumeFile, type Volume } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
 import { requirePath } from "../local_volume.ts";
+import { standbysOf } from "../mirroring.ts";
 import { NODE_NAME, STANDBY_URL } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
-import { DURATION_MS } from "../units.ts";
+import { BYTE_SIZE, DURATION_MS } from "../units.ts";
 
 const SCHEMA = z.object({
-  to: STANDBY_URL,
+  to: STANDBY_URL.optional(),
+  base: z.string().min(1).optional(),
+  into: z.string().min(1).optional(),
+  "segment-size": BYTE_SIZE.optional(),
   every: DURATION_MS.optional(),
   once: z.boolean().optional(),
   name: NODE_NAME.optional(),
@@ -48,15 +51,24 @@ export const mirrorCommand = defineCommand({
 first, then what changed since, every --every; when nothing changed, nothing is sent. It can be read
 at any time, and promoted when the source is lost. A cut transfer goes on where it was.
 
+With --base and --into the mirror is incremental, and needs no server: BASE is a full image on slow
+storage, a file, or a directory (its name ends with /) with segments as 'volcast tape write' makes them. It
+is made where there is none. MIRROR is a file with what is newer, and takes about the room of what differs.
+Both together can be read as a volume, by the name of MIRROR, and restored: volcast reintegrate.
+
 VOLUME is held during a round only: between rounds other commands may change it. A volume that is
 being served is mirrored by its server, see volcast serve --mirror-to. With --once, the exit code is
 3 when the standby had everything already.`,
   examples: [
     "volcast mirror site.vol --to http://standby:8080 --every 10s",
     "volcast mirror site.vol --to http://127.0.0.1:8082 --once --json",
+    "volcast mirror site.vol --base /archive/site/ --segment-size 1GiB --into site.mirror --every 1min",
   ],
   options: {
     to: { value: "URL", help: "the standby" },
+    base: { value: "BASE", help: "base of an incremental mirror: an image, or a directory/" },
+    into: { value: "MIRROR", help: "file with what is newer than BASE" },
+    "segment-size": { value: "SIZE", help: "most bytes of a segment, where BASE is made" },
     every: { value: "TIME", help: "time between rounds; 10s by default" },
     once: { help: "one round, then end" },
     name: { value: "NAME", help: "name of the standby among sites; its own by default" },
@@ -78,7 +90,7 @@ being served is mirrored by its server, see volcast serve --mirror-to. With --on
       );
     }
     return await interruptible(async (signal) => {
-      const mirror = new FileMirror(path, options);
+      const mirror = new FileMirror(path, oneStandby(options, terminal), options);
       if (options.once) return await once(mirror, options, terminal, signal);
       const log = (text: string) => terminal.note(`${new Date().toISOString()} ${text}`);
       const everyMs = options.every ?? EVERY_MS;
@@ -89,15 +101,34 @@ being served is mirrored by its server, see volcast serve --mirror-to. With --on
   },
 });
 
+/** Where the mirror goes. @throws {VolcastError} `usage` unless it is one place. */
+function oneStandby(options: Options, terminal: Terminal): Standby {
+  const { to, base, into } = options;
+  const standbys = standbysOf({
+    urls: to === undefined ? [] : [to],
+    base,
+    into,
+    segmentBytes: options["segment-size"],
+    names: { to: "--to", base: "--base", into: "--into" },
+  }, terminal);
+  if (standbys.length === 1) return standbys[0];
+  throw new VolcastError(
+    "usage",
+    standbys.length === 0
+      ? "Cannot mirror: it is not said where to"
+      : "Cannot mirror to two places at once: --to is given, and so is --base",
+    "Give --to URL for a standby, or --base BASE --into MIRROR for an incremental mirror",
+  );
+}
+
 /** A mirror of a volume file that is held during a round only: between rounds others may change it. */
 class FileMirror implements MirrorSource, Rounds {
   readonly #path: string;
   readonly #mirror: Mirror;
   volumeIfAny: Volume | undefined;
 
-  constructor(path: string, options: Options) {
+  constructor(path: string, standby: Standby, options: Options) {
     this.#path = path;
-    const standby = new HttpStandby(options.to, { token: tokenFromEnvironment() });
     this.#mirror = new Mirror(this, standby, options);
   }
 

@@ -49,7 +49,7 @@ active file system has. So many more are free when all of them are deleted.`,
       );
     }
     if (select !== undefined) parseExpression(select);
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     if (select !== undefined) {
       const plan = await target.plan(select);
       if (options.json) terminal.printJson({ select, ...plan });

@@ -23,7 +23,7 @@ export const pointerListCommand = defineCommand({
   options: { json: { help: "as JSON" } },
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume], options, terminal): Promise<number> {
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const pointers = await target.pointers();
     if (options.json) terminal.printJson({ pointers });
     else if (pointers.length === 0) terminal.note("There is no pointer yet");

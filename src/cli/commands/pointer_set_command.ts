@@ -27,7 +27,7 @@ another pointer. Moving master to an older snapshot takes all sites back to it.`
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume, name, ref], options, terminal): Promise<number> {
     parseRef(ref);
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const pointer = await target.setPointer(name, ref);
     if (options.json) terminal.printJson(pointer);
     else terminal.print(`${pointer.name} -> ${pointer.snapshotName} (${pointer.snapshot})`);

@@ -32,7 +32,7 @@ the new line with: volcast resync`,
   options: { json: { help: "what the volume is now, as JSON" } },
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume], options, terminal): Promise<number> {
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const status = await target.promote();
     if (options.json) terminal.printJson(status);
     else {

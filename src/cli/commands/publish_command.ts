@@ -48,7 +48,7 @@ publish that fails leaves snapshots and pointers as they were; run it again.`,
   async run([volume, source], options, terminal): Promise<number> {
     const { as, pointer, checksum = false } = options;
     const tree = openTree(source, { volume, complete: !options["skip-unreadable"] });
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const progress = terminal.progress("Publishing", "count");
     let result: Awaited<ReturnType<typeof target.publish>>;
     try {

@@ -8,11 +8,12 @@ import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
 import { HttpPeer, type Listen, type RunningServer, startServer } from "../../http/mod.ts";
 import { follow, keepPinBudget, Node, Puller, Receiver } from "../../replication/mod.ts";
-import { exists, openVolumeFile, type Volume, type VolumeOptions } from "../../volume/mod.ts";
+import { exists, type Volume, type VolumeOptions } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
 import { siteTokensFromEnvironment, tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
-import { keepAllMirrored } from "../mirroring.ts";
+import { keepAllMirrored, standbysOf } from "../mirroring.ts";
+import { openVolume } from "../open_volume.ts";
 import { LISTEN, NODE_NAME, PARENT_URL, REF, STANDBY_URLS } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
 import { BYTE_SIZE, DURATION_MS } from "../units.ts";
@@ -28,6 +29,8 @@ const SCHEMA = z.object({
   pointer: REF.optional(),
   standby: z.boolean().optional(),
   "mirror-to": z.array(STANDBY_URLS).transform((lists) => lists.flat()).optional(),
+  "mirror-base": z.string().min(1).optional(),
+  "mirror-into": z.string().min(1).optional(),
   "mirror-every": DURATION_MS.default(10_000),
   "max-lag": DURATION_MS.optional(),
   memory: BYTE_SIZE.default(64 * 2 ** 20),
@@ -58,7 +61,8 @@ snapshot shadow) when it keeps more than SIZE from being used again. Snapshots t
 stay as they are.
 
 With --standby, VOLUME takes what a source sends it (volcast mirror, or serve --mirror-to there), and
-does not exist before. With --mirror-to, it is such a source.
+does not exist before. With --mirror-to, it is such a source. With --mirror-base and --mirror-into it
+keeps an incremental mirror on this host, see volcast mirror.
 
 Routes that change something need the token in VOLCAST_TOKEN, unless none is set and the server
 listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites tokens of their own.`,
@@ -83,6 +87,11 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
     },
     standby: { help: "take what a mirror sends; needs --site" },
     "mirror-to": { value: "URL", list: true, help: "mirror to this standby; may be repeated" },
+    "mirror-base": {
+      value: "BASE",
+      help: "base of an incremental mirror: an image, or a directory/",
+    },
+    "mirror-into": { value: "MIRROR", help: "file with what is newer than that base" },
     "mirror-every": { value: "TIME", help: "time between rounds of mirrors; 10s by default" },
     "max-lag": { value: "TIME", help: "/readyz says no when no parent was heard for this long" },
     "pin-budget": {
@@ -96,7 +105,13 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
   async run([path], options: Options, terminal: Terminal): Promise<number> {
     const parents = options.parent ?? [];
     checkRoles(options);
-    const node = openNode(path, options, parents);
+    const standbys = standbysOf({
+      urls: options["mirror-to"] ?? [],
+      base: options["mirror-base"],
+      into: options["mirror-into"],
+      names: { to: "--mirror-to", base: "--mirror-base", into: "--mirror-into" },
+    }, terminal);
+    const node = await openNode(path, options, parents);
     const log = (text: string) => terminal.note(`${new Date().toISOString()} ${text}`);
     const followed = parentsToFollow(node, parents, log);
     const stopping = new AbortController();
@@ -117,7 +132,7 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
       );
       const budgeting = keepBudget(node, options, log, stopping.signal);
       if (options.standby) node.receiver = receiverFor(node, options, { url: server.url, log });
-      const mirroring = keepAllMirrored(node, options["mirror-to"] ?? [], {
+      const mirroring = keepAllMirrored(node, standbys, {
         everyMs: options["mirror-every"],
         log,
       }, stopping.signal);
@@ -137,7 +152,8 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
 /** What a server is to others. @throws {VolcastError} `usage` for roles that exclude each other. */
 function checkRoles(options: Options): void {
   const follows = (options.parent ?? []).length > 0;
-  const mirrors = (options["mirror-to"] ?? []).length > 0;
+  const { "mirror-to": to = [], "mirror-base": base, "mirror-into": into } = options;
+  const mirrors = to.length > 0 || base !== undefined || into !== undefined;
   if ((follows || options.standby) && options.site === undefined) {
     throw new VolcastError(
       "usage",
@@ -148,7 +164,7 @@ function checkRoles(options: Options): void {
   const roles = [
     ...(follows ? ["--parent"] : []),
     ...(options.standby ? ["--standby"] : []),
-    ...(mirrors ? ["--mirror-to"] : []),
+    ...(mirrors ? [to.length > 0 ? "--mirror-to" : "--mirror-base"] : []),
   ];
   if (roles.length < 2) return;
   throw new VolcastError(
@@ -158,11 +174,15 @@ function checkRoles(options: Options): void {
   );
 }
 
-function openNode(path: string, options: Options, parents: readonly string[]): Node {
+async function openNode(
+  path: string,
+  options: Options,
+  parents: readonly string[],
+): Promise<Node> {
   const follower = parents.length > 0 || options.standby === true;
   const volume = follower && !exists(path)
     ? undefined
-    : openVolumeFile(path, volumeOptions(options));
+    : await openVolume(path, volumeOptions(options));
   if (follower && volume?.role === "origin" && volume.root.epoch === 1) {
     void volume.close();
     throw new VolcastError(

@@ -31,7 +31,7 @@ of letters, digits and _ . : @ -`,
   },
   schema: z.object({ pointer: z.array(REF).optional(), json: z.boolean().optional() }),
   async run([volume, name], options, terminal): Promise<number> {
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const pointers = options.pointer ?? [];
     const snapshot = await target.createSnapshot(name, { pointers });
     if (options.json) terminal.printJson(snapshot);

@@ -26,7 +26,7 @@ site stands on: volcast snapshot shadow.`,
   schema: z.object({}),
   async run([volume, ref], _, terminal): Promise<number> {
     parseRef(ref);
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     await target.deleteSnapshot(ref);
     terminal.print(`Deleted '${ref}'`);
     return EXIT_CODES.done;

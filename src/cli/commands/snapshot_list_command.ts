@@ -38,7 +38,7 @@ only the plane is left: it takes none of the blocks that are shown.`,
   options: { json: { help: "as JSON" } },
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume], options, terminal): Promise<number> {
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const snapshots = await target.snapshots();
     if (options.json) terminal.printJson({ snapshots });
     else if (snapshots.length === 0) terminal.note("There is no snapshot yet");

@@ -32,7 +32,7 @@ shadow is deleted with snapshot delete. Beyond six shadows, the oldest ones shar
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume, ref], options, terminal): Promise<number> {
     parseRef(ref);
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const shadow = await target.shadowSnapshot(ref);
     if (options.json) terminal.printJson(shadow);
     else {

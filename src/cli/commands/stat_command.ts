@@ -38,7 +38,7 @@ export const statCommand = defineCommand({
   },
   schema: z.object({ at: REF.optional(), json: z.boolean().optional() }),
   async run([volume, path], options, terminal): Promise<number> {
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const file = await target.stat(path, options.at);
     if (options.json) terminal.printJson(file);
     else terminal.print(textOf(file));

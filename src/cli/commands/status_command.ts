@@ -37,7 +37,7 @@ first master is there. When the time ends before that, the exit code is 1.`,
   schema: z.object({ wait: DURATION_MS.optional(), json: z.boolean().optional() }),
   async run([volume], options, terminal): Promise<number> {
     if (options.wait !== undefined) await waitUntilReady(volume, options.wait);
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const status = await target.status();
     if (options.json) terminal.printJson(status);
     else terminal.print(statusText(status));

@@ -68,7 +68,7 @@ snapshot. To a device or a pipe (-) they go one behind the other, a record with 
     }
     checkOtherVolume(volume, [output]);
     const progress = terminal.progress("Writing");
-    await using target = openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
     const segmentBytes = options["segment-size"];
     const write = async (signal: AbortSignal): Promise<WrittenSegment[]> =>
       await writeSegments(await target.rangedImage({ select }, signal), [output], {
