@@ -118,6 +118,7 @@ export class ImageStore implements BlockStore {
   /** Nothing is written that could be made durable. */
   async sync(): Promise<void> {}
 
+  /** Tells who opened the media. */
   close(): void {
     this.#closed();
   }
