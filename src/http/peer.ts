@@ -8,6 +8,7 @@ import { TextLineStream } from "@std/streams/text-line-stream";
 import { z } from "zod";
 import { VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
+import type { Image } from "../image/mod.ts";
 import type { Peer, PeerEvent, PeerPlan, PeerRequest, SitePosition } from "../replication/mod.ts";
 import { nameOf, requestFrom } from "./client.ts";
 import { parseHistory } from "./history_header.ts";
@@ -27,6 +28,7 @@ const PLAN_HEADERS = z.object({
   byteCount: count,
   blockCount: count,
   chain: z.string().transform((text) => text.split(",").map(decodeURIComponent)),
+  wantsPlane: id.optional(),
   history: z.string().optional().transform((text) =>
     text === undefined ? undefined : parseHistory(text)
   ),
@@ -64,16 +66,28 @@ export class HttpPeer implements Peer {
       byteCount: get("content-length"),
       blockCount: get(HEADERS.blocks),
       chain: get(HEADERS.chain),
+      wantsPlane: get(HEADERS.wantsPlane),
       history: get(HEADERS.epoch),
     });
     if (!parsed.success) throw this.#notUnderstood(parsed.error);
-    const { base, history, snapshots, ...plan } = parsed.data;
+    const { base, history, snapshots, wantsPlane, ...plan } = parsed.data;
     return {
       ...plan,
       ...(base === undefined ? {} : { base }),
       ...(history === undefined ? {} : { history }),
       ...(snapshots === undefined ? {} : { snapshots }),
+      ...(wantsPlane === undefined ? {} : { wantsPlane }),
     };
+  }
+
+  async bringPlane(site: string, image: Image, signal?: AbortSignal): Promise<void> {
+    const response = await requestFrom(this, `/sites/${encodeURIComponent(site)}/plane`, {
+      method: "PUT",
+      body: await new Response(image.stream()).bytes() as Uint8Array<ArrayBuffer>,
+      headers: { "content-type": "application/vnd.volcast.image" },
+      signal,
+    });
+    await response.body?.cancel();
   }
 
   /** Which volume the parent has, and the ids of what it can make increments from. */

@@ -28,6 +28,7 @@ export const HEADERS = {
   blocks: "volcast-blocks",
   snapshots: "volcast-snapshots",
   imageEpoch: "volcast-image-epoch",
+  wantsPlane: "volcast-wants-plane",
 } as const;
 
 /** Sets the headers on an answer. */

@@ -119,7 +119,12 @@ export class Image {
     const tops = this.terms.filter(({ role }) => role === "top").map(({ snapshot }) => snapshot);
     const roots = (parts.reaching ?? [top, ...tops]).map(({ root }) => root);
     this.#pointers = { roots, ...(excluded === undefined ? {} : { excluded }) };
-    const planes = [...this.terms.map(({ snapshot }) => snapshot), state ?? base];
+    // Of a base that is not here only the plane is, in memory.
+    const isLent = base !== undefined && volume.lent.base(base.id) !== undefined;
+    const planes = [
+      ...this.terms.map(({ snapshot }) => snapshot),
+      state ?? (isLent ? undefined : base),
+    ];
     this.#read = parts.read ?? [top, ...planes.filter((one) => one !== undefined)];
     this.#termBytes = encodeTerms(
       this.terms.map(({ role, snapshot }) => ({ role, ...endOf(snapshot) })),

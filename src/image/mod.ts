@@ -11,6 +11,7 @@ export * from "./frames.ts";
 export * from "./image.ts";
 export * from "./image_store.ts";
 export * from "./inspect.ts";
+export * from "./lent_plane.ts";
 export * from "./piece.ts";
 export * from "./pieces.ts";
 export * from "./plan.ts";

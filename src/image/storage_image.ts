@@ -305,12 +305,13 @@ function imageOfTops(
   };
 }
 
-/** The plane of a base: of a shadow as of its state. */
+/** The plane of a base: of a shadow as of its state, of one that is not here as it was brought. */
 export function planeOfBase(
   volume: Volume,
   { base, state }: { base: Snapshot; state?: Snapshot | undefined },
 ): Plane {
-  return state === undefined ? volume.plane(base) : volume.shadowPlane(base.id, state);
+  if (state !== undefined) return volume.shadowPlane(base.id, state);
+  return volume.lent.plane(base.id) ?? volume.plane(base);
 }
 
 function shadowAmongOthers({ name }: Snapshot): VolcastError {

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Image } from "../image/mod.ts";
 import type { History } from "../volume/mod.ts";
 
 /** What is asked of a parent. */
@@ -33,6 +34,8 @@ export interface PeerPlan {
   /** Exact bytes of the stream. */
   readonly byteCount: number;
   readonly blockCount: number;
+  /** The id that was asked since, where the parent lacks nothing but its plane to make an increment. */
+  readonly wantsPlane?: string;
   /** Names of the parent and of the nodes above it, nearest first. */
   readonly chain: readonly string[];
   /** Where the parent's own history stands; absent when it does not say. */
@@ -63,6 +66,11 @@ export interface Peer {
    * @throws {VolcastError} `io` when it cannot be reached; its own refusal otherwise.
    */
   plan(request: PeerRequest, signal?: AbortSignal): Promise<PeerPlan>;
+  /**
+   * Brings the plane of a snapshot that a plan wants, as `planeImage` makes it.
+   * @throws {VolcastError} Its refusal: then the image is a full one.
+   */
+  bringPlane(site: string, image: Image, signal?: AbortSignal): Promise<void>;
   /** The bytes of a planned image from `offset` on; the same at every parent that has it. */
   open(plan: PeerPlan, offset: number, signal?: AbortSignal): Promise<ReadableStream<Uint8Array>>;
   /** Tells where a site stands now. May be repeated. */

@@ -18,7 +18,7 @@
  */
 
 import { messageOf, VolcastError } from "../core/mod.ts";
-import type { Applied, ImageSource } from "../image/mod.ts";
+import { type Applied, type ImageSource, planeImage } from "../image/mod.ts";
 import { relationOf, type Volume } from "../volume/mod.ts";
 import type { Node } from "./node.ts";
 import { backoffOf, pause } from "./pause.ts";
@@ -123,7 +123,7 @@ export class Puller {
     const failures: unknown[] = [];
     for (const peer of this.#inOrder()) {
       try {
-        const plan = await peer.plan(this.#request(current?.id), signal);
+        const plan = await this.#plan(peer, signal);
         if (plan.chain.includes(node.name)) throw loop(node.name, peer, plan);
         const volumeId = node.volumeIfAny?.volumeId;
         if (volumeId !== undefined && volumeId !== plan.volumeId) {
@@ -155,6 +155,25 @@ export class Puller {
       })`,
       (diverged as VolcastError | undefined)?.hint,
     );
+  }
+
+  /** What a parent would send; where it lacks but the plane of what is here, after bringing that. */
+  async #plan(peer: Peer, signal?: AbortSignal): Promise<PeerPlan> {
+    const node = this.#node;
+    const volume = node.volumeIfAny;
+    const current = volume?.current;
+    const request = this.#request(current?.id);
+    const plan = await peer.plan(request, signal);
+    if (current === undefined || plan.wantsPlane !== current.id) return plan;
+    try {
+      await peer.bringPlane(node.name, planeImage(volume!, current), signal);
+    } catch (error) {
+      // A full image does as well; why it is one is told with what it brings.
+      if (!(error instanceof VolcastError)) throw error;
+      signal?.throwIfAborted();
+      return plan;
+    }
+    return await peer.plan(request, signal);
   }
 
   #request(since: string | undefined): PeerRequest {

@@ -14,6 +14,7 @@ export * from "./fsck.ts";
 export * from "./history.ts";
 export * from "./incoming.ts";
 export * from "./leases.ts";
+export * from "./lent_planes.ts";
 export * from "./live_file_system.ts";
 export * from "./local_state.ts";
 export * from "./marks.ts";

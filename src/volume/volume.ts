@@ -43,6 +43,7 @@ import { BlockCache, BlockIo } from "./block_io.ts";
 import { FileSystem } from "./file_system.ts";
 import type { History } from "./history.ts";
 import { type Lease, Leases } from "./leases.ts";
+import { LentPlanes } from "./lent_planes.ts";
 import { readAll } from "./live_file_system.ts";
 import { EMPTY_LOCAL_STATE, type LocalState, LocalZone } from "./local_state.ts";
 import { Mutex } from "./mutex.ts";
@@ -111,6 +112,8 @@ export const MASTER = "master";
 export class Volume {
   readonly zone: Zone;
   readonly leases: Leases;
+  /** Planes of snapshots that are not here. */
+  readonly lent: LentPlanes = new LentPlanes(this);
   readonly options: Required<VolumeOptions>;
   readonly #store: GatheringStore;
   readonly #localZone: LocalZone;
@@ -330,8 +333,13 @@ export class Volume {
     return this.#listed ??= this.#listSnapshots();
   }
 
-  #listSnapshots(): Snapshot[] {
-    const listed = this.#snapshots.filter(({ slot }) => slot === undefined).map(withId);
+  /** Regular snapshots that the table of the current root lists, also those that are not here. */
+  listed(): readonly Snapshot[] {
+    return this.#snapshots.filter(({ slot }) => slot === undefined).map(withId);
+  }
+
+  #listSnapshots(): readonly Snapshot[] {
+    const listed = this.listed();
     if (this.role === "origin") return listed;
     const held = new Set(this.#local.held);
     return [...listed.filter((snapshot) => held.has(snapshot.id)), this.current];
@@ -395,9 +403,10 @@ export class Volume {
       : snapshots.find((snapshot) => snapshot.name === wanted);
   }
 
-  /** Like {@linkcode find}, a shadow too: whatever can be the base of an image. */
+  /** Like {@linkcode find}, a shadow or one with a lent plane too: whatever can be the base of an image. */
   findBase(ref: string): Snapshot | undefined {
-    return this.find(ref) ?? this.shadows().find(({ id, name }) => id === ref || name === ref);
+    return this.find(ref) ?? this.shadows().find(({ id, name }) => id === ref || name === ref) ??
+      this.lent.base(ref);
   }
 
   /** Like {@linkcode resolve}, a shadow too. @throws {VolcastError} `not-found`. */

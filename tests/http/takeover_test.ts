@@ -329,6 +329,7 @@ Deno.test("a pull under way ends when its node is promoted", async () => {
   const stuck: Peer = {
     name: real.name,
     plan: (request, signal) => real.plan(request, signal),
+    bringPlane: (site, image, signal) => real.bringPlane(site, image, signal),
     confirm: (site, position) => real.confirm(site, position),
     events: (signal) => real.events(signal),
     open: (_plan, _offset, signal) => {
@@ -364,6 +365,7 @@ Deno.test("a follower asks for what was announced while it could not hear its pa
   const parent: Peer = {
     name: real.name,
     plan: (request, signal) => real.plan(request, signal).finally(() => plans++),
+    bringPlane: (site, image, signal) => real.bringPlane(site, image, signal),
     open: (plan, offset, signal) => real.open(plan, offset, signal),
     confirm: (site, position, signal) => real.confirm(site, position, signal),
     async *events(signal) {

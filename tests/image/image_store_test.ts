@@ -107,7 +107,11 @@ test("blocks are those of the stream, by themselves and in runs, and others are 
       assertEquals(target.slice(i * 4096, (i + 1) * 4096), blocks.get(vbn + i)!);
     }
   }
-  for (let vbn = 0; vbn < history.volume.zone.capacity; vbn += 17) {
+  const { data, capacity } = history.volume.zone;
+  const own = new Uint8Array(data.start * 4096).fill(1);
+  store.read(0, own);
+  assert(own.every((byte) => byte === 0), "nobody's local zone");
+  for (let vbn = data.start; vbn < capacity; vbn += 17) {
     if (blocks.has(vbn)) continue;
     const error = assertThrows(() => store.read(vbn, new Uint8Array(4096)), VolcastError);
     assertEquals([error.kind, error.message], [

@@ -5,7 +5,13 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
 import { INO } from "../../src/format/mod.ts";
-import { Image, resolveBase, selectHistory, selectRanges } from "../../src/image/mod.ts";
+import {
+  Image,
+  receivePlane,
+  resolveBase,
+  selectHistory,
+  selectRanges,
+} from "../../src/image/mod.ts";
 import {
   Node,
   type Peer,
@@ -29,6 +35,9 @@ class LocalPeer implements Peer {
   down = false;
   loseConfirmations = false;
   opened = 0;
+  refusesPlanes = false;
+  /** Planes that were brought. */
+  planes = 0;
 
   constructor(node: Node) {
     this.node = node;
@@ -39,6 +48,9 @@ class LocalPeer implements Peer {
     this.#checkUp();
     const { volume } = this.node;
     const { top, base } = selectImage(volume, request);
+    const wanted = base === undefined && request.since !== undefined
+      ? volume.lent.missing(request.since)
+      : undefined;
     const image = request.snapshots === undefined
       ? new Image(volume, top, base)
       : Image.of(volume, selectHistory(volume, { snapshots: request.snapshots, top, base }));
@@ -52,7 +64,15 @@ class LocalPeer implements Peer {
       byteCount: image.byteCount,
       blockCount: image.header.blockCount,
       chain: [this.node.name, ...this.node.chain],
+      ...(wanted === undefined ? {} : { wantsPlane: wanted.id }),
     });
+  }
+
+  async bringPlane(_site: string, image: Image): Promise<void> {
+    this.#checkUp();
+    if (this.refusesPlanes) throw new VolcastError("denied", "no planes are taken here");
+    this.planes++;
+    await receivePlane(this.node.volume, image.stream());
   }
 
   open(plan: PeerPlan, offset: number): Promise<ReadableStream<Uint8Array>> {
@@ -456,4 +476,47 @@ Deno.test("Puller takes an increment since a shadow, and a full image where ther
     assert(fsck(paris.volume).clean);
     assertEquals((await puller.pull()).kind, "current");
   }
+});
+
+Deno.test("Puller changes to a relative that never had its snapshot, and stays incremental", async () => {
+  await using world = new World();
+  const origin = await world.origin();
+  const [paris, rome, oslo, lyon] = ["paris", "rome", "oslo", "lyon"].map((name) =>
+    world.site(name)
+  );
+  const pullFrom = (site: Node, parent: LocalPeer) =>
+    new Puller(site, { ...quick, parents: [parent] }).pull();
+  const atOrigin = new LocalPeer(origin);
+  await publish(origin, "r1");
+  await pullFrom(rome, atOrigin);
+  await publish(origin, "r2", 150_000);
+  await publish(origin, "r3", 50_000);
+  await pullFrom(paris, atOrigin);
+  assertEquals(paris.volume.snapshots().map(({ name }) => name), ["r3"]);
+  // Rome stands on r1, which paris lists and has not: it brings the plane.
+  const atParis = new LocalPeer(paris);
+  const result = await pullFrom(rome, atParis);
+  assertEquals([result.kind, atParis.planes, read(rome.volume)], ["increment", 1, "r3"]);
+  assert(fsck(rome.volume).clean);
+  assertEquals(paris.volume.local.sites.rome.snapshot, rome.volume.current.id);
+  // Where planes are not taken it is a full image; where there is no volume yet, none is brought.
+  await publish(origin, "r4");
+  await pullFrom(oslo, atOrigin);
+  const atOslo = new LocalPeer(oslo);
+  atOslo.refusesPlanes = true;
+  const full = await pullFrom(rome, atOslo);
+  assertEquals([full.kind, read(rome.volume)], ["full", "r4"]);
+  assertEquals((await pullFrom(lyon, atOslo)).kind, "full");
+  assertEquals(atOslo.planes, 0);
+  // Of a snapshot that nobody lists any more there is nothing to be made.
+  await publish(origin, "r5");
+  for (const site of ["rome", "paris"]) await origin.forget(site);
+  await origin.volume.exclusive((w) => w.deleteSnapshot(origin.volume.resolve("r3").id));
+  await origin.volume.checkpoint();
+  await publish(origin, "r6");
+  const late = world.site("late");
+  await pullFrom(late, atOrigin);
+  const atLate = new LocalPeer(late);
+  assertEquals((await pullFrom(paris, atLate)).kind, "full");
+  assertEquals(atLate.planes, 0);
 });

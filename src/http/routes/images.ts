@@ -65,7 +65,9 @@ imagesRoutes.get("/:volume", (c) => {
 
 /** The base that a canonical name means. A shadow is named with its state: its images differ by it. */
 function baseOf(volume: Volume, name: string, top: Snapshot): Base {
-  return name.includes("~") ? resolveBase(volume, name, top) : { base: volume.resolve(name) };
+  return name.includes("~")
+    ? resolveBase(volume, name, top)
+    : { base: volume.lent.base(name) ?? volume.resolve(name) };
 }
 
 /** The volume, which must be the one that the path names. */

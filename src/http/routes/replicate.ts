@@ -12,6 +12,7 @@ import type { Env } from "../env.ts";
 import { imageOf, imageWithHistory } from "../image_cache.ts";
 import { canonicalPath, imageResponse } from "../image_response.ts";
 import { problemResponse } from "../problem.ts";
+import { HEADERS } from "../state_headers.ts";
 import { readQuery, REF, SITE, SNAPSHOTS } from "../validate.ts";
 
 const QUERY = z.strictObject({
@@ -43,5 +44,8 @@ replicateRoutes.get("/", (c) => {
       { link: `<${canonicalPath(image)}>; rel="alternate"` },
     );
   }
-  return imageResponse(c.req.raw, image, { immutable: false, fullBecause });
+  const response = imageResponse(c.req.raw, image, { immutable: false, fullBecause });
+  const wanted = fullBecause === "unknown-base" ? volume.lent.missing(query.since!) : undefined;
+  if (wanted !== undefined) response.headers.set(HEADERS.wantsPlane, wanted.id);
+  return response;
 });

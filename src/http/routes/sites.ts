@@ -7,6 +7,7 @@
 import { Hono } from "hono";
 import { z } from "zod";
 import { SNAPSHOT_ID_PATTERN } from "../../format/mod.ts";
+import { receivePlane } from "../../image/mod.ts";
 import { sitesJson } from "../describe.ts";
 import type { Env } from "../env.ts";
 import { readJson, readParam, REF, SITE } from "../validate.ts";
@@ -29,6 +30,14 @@ siteRoutes.put("/:name", async (c) => {
   const { id } = node.volume.resolveBase(body.snapshot);
   await node.confirm(name, { snapshot: id, needs: body.needs });
   return c.json(sitesJson(node.volume, [name])[0]);
+});
+
+siteRoutes.put("/:name/plane", async (c) => {
+  const name = readParam(c.req.param("name"), SITE, "name");
+  c.get("options").access.requireSite(c.req.raw.headers, name);
+  const body = c.req.raw.body ?? new Blob([]).stream();
+  const { id } = await receivePlane(c.get("node").volume, body);
+  return c.json({ plane: id });
 });
 
 siteRoutes.delete("/:name", async (c) => {
