@@ -51,6 +51,7 @@ import {
   type Flushed,
   type Leased,
   planStaging,
+  retractedBy,
   type Snapshot,
   type StagedView,
   type Volume,
@@ -400,7 +401,9 @@ class Transfer {
     const volume = this.#volume;
     // Before the flip: the base is complete and will be a snapshot of the new root, if that lists it.
     // So are the tops that came along.
+    const retracted = retractedBy(volume, header.top);
     await volume.updateLocal((state) => {
+      state.retracted = retracted;
       const listed = volume.hasRoot ? volume.snapshots().map((snapshot) => snapshot.id) : [];
       state.held = [...new Set([...listed, ...along])];
       delete state.transfer;

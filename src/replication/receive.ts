@@ -14,6 +14,7 @@ import {
   adoptIncoming,
   localChanges,
   openIncoming,
+  retractedBy,
   type Volume,
   type VolumeOptions,
 } from "../volume/mod.ts";
@@ -93,9 +94,13 @@ async function receiveFull(
       : await applyImage(incoming, source, options);
     options.check?.(incoming);
     // The sites below stay known; what they stand on is told by them again.
-    const sites = node.volumeIfAny?.local.sites ?? {};
+    const { volumeIfAny: old } = node;
+    const sites = old?.local.sites ?? {};
+    const isSame = old?.volumeId === incoming.volumeId;
+    const retracted = isSame ? retractedBy(old, incoming.current) : [];
     await incoming.updateLocal((state) => {
       state.sites = structuredClone(sites);
+      state.retracted = retracted;
     });
   } catch (error) {
     await incoming.close();

@@ -64,6 +64,20 @@ const BASE_IMAGE = z.object({
 /** The image that an incremental mirror stands on. */
 export type BaseImage = z.infer<typeof BASE_IMAGE>;
 
+/** A release that was current here before an older one became so again. */
+export const RETRACTED = z.object({
+  name: z.string(),
+  cp: z.number().int().nonnegative(),
+  root: z.object({ vbn: z.number().int().nonnegative(), crc: z.number().int().nonnegative() }),
+  /** When it was taken, ns since 1970. */
+  time: z.string().regex(/^-?\d{1,19}$/),
+  blockCount: z.number().int().nonnegative(),
+  /** Snapshots that were regular in its root, the newest of them. */
+  regular: z.array(snapshotId),
+});
+/** See {@linkcode RETRACTED}. */
+export type Retracted = z.infer<typeof RETRACTED>;
+
 const LOCAL_STATE = z.object({
   site: z.string().optional(),
   /** Snapshots whose blocks are all here; the current root's own is implied. */
@@ -71,6 +85,8 @@ const LOCAL_STATE = z.object({
   sites: z.record(z.string(), SITE_STATE).default({}),
   /** Shadows that the pin budget made; they go when no site stands on them any more. */
   shadowed: z.array(snapshotId).optional(),
+  /** Releases that were gone back from: sites below may stand on them still. */
+  retracted: z.array(RETRACTED).optional(),
   /** An image that is coming in. */
   transfer: TRANSFER.optional(),
   /** Of an incremental mirror: what is not in its file is there. */

@@ -520,3 +520,43 @@ Deno.test("Puller changes to a relative that never had its snapshot, and stays i
   assertEquals((await pullFrom(paris, atLate)).kind, "full");
   assertEquals(atLate.planes, 0);
 });
+
+Deno.test("Pullers follow a parent that goes back, down a chain, and forward again", async () => {
+  await using world = new World();
+  const origin = await world.origin();
+  const [paris, rome, oslo] = ["paris", "rome", "oslo"].map((name) => world.site(name));
+  const peers = new Map([origin, paris, rome].map((node) => [node, new LocalPeer(node)]));
+  const chain = [[paris, origin], [rome, paris], [oslo, rome]] as const;
+  const pullAll = async () => {
+    const kinds: string[] = [];
+    for (const [node, parent] of chain) {
+      const puller = new Puller(node, { ...quick, parents: [peers.get(parent)!] });
+      kinds.push((await puller.pull()).kind);
+      assert(fsck(node.volume).clean);
+    }
+    return kinds;
+  };
+  const set = (name: string) =>
+    origin.volume.exclusive(async (writer) => {
+      await writer.setPointer("master", origin.volume.resolve(name).id);
+    });
+  for (const name of ["r1", "r2", "r3"]) {
+    await publish(origin, name);
+    await pullAll();
+  }
+  for (const [name, expected] of [["r2", "r2"], ["r1", "r1"], ["r3", "r3"], ["r1", "r1"]]) {
+    await set(name);
+    assertEquals(await pullAll(), ["increment", "increment", "increment"], name);
+    for (const [node] of chain) assertEquals(read(node.volume), expected);
+    assertEquals(await pullAll(), ["current", "current", "current"]);
+  }
+  // One that stayed two releases ahead.
+  await set("r3");
+  await pullAll();
+  for (const name of ["r2", "r1"]) {
+    await set(name);
+    await new Puller(paris, { ...quick, parents: [peers.get(origin)!] }).pull();
+  }
+  assertEquals(await pullAll(), ["current", "increment", "increment"]);
+  assertEquals(read(oslo.volume), "r1");
+});
