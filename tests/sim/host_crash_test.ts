@@ -100,6 +100,12 @@ async function tryPull(
         assert(cut < last || name === "s2", `${name} was found, s2 was acknowledged`);
         await pullFull(kind, parent, "s2");
         assertEquals(lookAt(path), "s2");
+        // And power goes once more, while the pull goes on.
+        const again = found.found(random.below(found.events.length + 1), random);
+        using __ = again.install();
+        assert(lookAt(path) === "s2" || name === "s1", `s1 after ${name}`);
+        await pullFull(kind, parent, "s2");
+        assertEquals(lookAt(path), "s2");
       } catch (error) {
         problems.push(`cut ${cut} of ${last}, turn ${turn}: ${error}`);
       }
