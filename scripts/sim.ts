@@ -69,6 +69,7 @@ do {
       );
     }
   }
+  console.log(`seed ${seed}: ${total} disks so far`);
   seed++;
 } while (total < wanted && cut === undefined && problems === 0);
 
