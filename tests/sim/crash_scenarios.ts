@@ -10,7 +10,7 @@ import { VolcastError } from "../../src/core/mod.ts";
 import { applyImage, Image, type ImageSource } from "../../src/image/mod.ts";
 import { Mirror, planResync, type Standby } from "../../src/replication/mod.ts";
 import { type BlockStore, MemoryStore } from "../../src/store/mod.ts";
-import { discardUnused, Volume } from "../../src/volume/mod.ts";
+import { discardUnused, putFile, Volume } from "../../src/volume/mod.ts";
 import { PACKED, STRIPED } from "../helpers/arrangements.ts";
 import { History } from "../helpers/history.ts";
 import { type Arrangement, ON_ONE_DISK, prepared, publish } from "../helpers/publisher.ts";
@@ -32,6 +32,7 @@ export const SCENARIOS: readonly Scenario[] = [
   { name: "files of all kinds", begin: files },
   { name: "snapshots and pointers", begin: snapshots },
   { name: "shadows whose blocks are used again", begin: shadows },
+  { name: "files put whole", begin: puts },
   { name: "local zone", begin: localZone },
   { name: "increment", begin: increment },
   { name: "increment that is cut and gone on with", begin: cutIncrement },
@@ -249,6 +250,37 @@ async function shadows(random: Random): Promise<Scene> {
       });
       assert(ino > 0);
       checkShadows(volume.io.store, volume, had);
+    },
+  };
+}
+
+/** Files that take several consistency points to come in: under their names they are whole, or not there. */
+async function puts(random: Random): Promise<Scene> {
+  const { volume, store } = await origin(random, ["s1"], 1600);
+  await volume.close();
+  const open = (found: BlockStore) => Volume.open(found, quiet({ dirtyBytes: 1 }));
+  const contents = [1, 2, 3].map((i) => random.bytes(i * 700_000));
+  const put = (found: Volume, bytes: Uint8Array) =>
+    putFile(found, "/backup", ReadableStream.from([bytes]), { overwrite: true });
+  return {
+    disks: [store],
+    open,
+    async work(found, acknowledge) {
+      for (const bytes of contents) {
+        await put(found, bytes);
+        acknowledge((seen) => contents.some((one) => hasFile("backup", one)(seen)));
+      }
+    },
+    check(found) {
+      const isWhole = contents.some((bytes) => hasFile("backup", bytes)(found));
+      assert(
+        isWhole || found.fileSystem(found.current).directory(INO.root).find("backup") === undefined,
+      );
+    },
+    async next(found) {
+      const bytes = new Uint8Array(20_000).fill(mark(found));
+      await put(found, bytes);
+      assert(hasFile("backup", bytes)(found));
     },
   };
 }
