@@ -7,6 +7,7 @@
 
 import { dirname } from "node:path";
 import { messageOf, VolcastError } from "../core/mod.ts";
+import { syncNames } from "../store/mod.ts";
 import { checkPut, putFile } from "../volume/mod.ts";
 import type { Terminal } from "./terminal.ts";
 import { openVolumeOf, volumePathOf } from "./volume_path.ts";
@@ -123,6 +124,7 @@ async function writeFile(
     if (isSpecial) return;
     await file.syncData();
     await Deno.rename(name, path);
+    syncNames([path]);
   } catch (error) {
     if (!isSpecial) await Deno.remove(name).catch(() => {});
     if (error instanceof VolcastError || !isOfHost(error)) throw error;

@@ -117,6 +117,8 @@ export function removeFiles(files: readonly string[]): void {
 
 /** Gives files that end in {@linkcode INCOMING} the names they were made for, one after the other. */
 export function adoptFiles(files: readonly string[]): void {
+  // With the first rename the older volume is gone: by then every member must have a name for good.
+  if (files.length > 1) syncNames(files);
   for (const file of files) Deno.renameSync(file + INCOMING, file);
   syncNames(files);
 }
