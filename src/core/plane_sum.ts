@@ -34,7 +34,7 @@ export class PlaneSum {
   readonly #words = new Uint32Array(WORDS);
   readonly #vbn = new Uint8Array(4);
 
-  /** @param bytes Of another sum, as {@linkcode bytes} gives them. */
+  /** A sum again. @param bytes As {@linkcode bytes} gives them. */
   static from(bytes: Uint8Array): PlaneSum {
     assert(bytes.length === SUM_BYTES, `a sum of ${bytes.length} bytes`);
     const sum = new PlaneSum();
