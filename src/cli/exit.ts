@@ -21,7 +21,7 @@ const MEANINGS: Readonly<Record<keyof typeof EXIT_CODES, string>> = {
   failed: "failed: the message says why",
   usage: "the command line is not as it should be, or names what cannot be",
   nothing: "there was nothing to do",
-  damaged: "a volume or an image is damaged",
+  damaged: "a volume or an image is damaged, or its seal is not to be trusted",
   busy: "somebody else has what is needed: the volume is open elsewhere, a snapshot is held",
 };
 
@@ -30,6 +30,7 @@ const KIND_CODES: Readonly<Record<ErrorKind, number>> = {
   "not-found": EXIT_CODES.failed,
   "exists": EXIT_CODES.failed,
   "damaged": EXIT_CODES.damaged,
+  "untrusted": EXIT_CODES.damaged,
   "busy": EXIT_CODES.busy,
   "held": EXIT_CODES.busy,
   "full": EXIT_CODES.failed,

@@ -8,6 +8,7 @@
 import { messageOf, VolcastError } from "../core/mod.ts";
 import {
   decodeStreamHeader,
+  isImageStream,
   isSegment,
   SEGMENT_MAGIC,
   STREAM_HEADER_LAYOUT,
@@ -21,7 +22,9 @@ import {
   piecesOf,
   throwCause,
 } from "../image/mod.ts";
+import { isUrl } from "./local_volume.ts";
 import { Media, type OpenedMedium } from "./media.ts";
+import { volumePathOf } from "./volume_path.ts";
 
 /** An image whose header was read; the rest is read when asked for. */
 export interface OpenedImage extends ImageSource {
@@ -62,6 +65,20 @@ export async function openImage(
   } catch (error) {
     await media[Symbol.asyncDispose]();
     throw error;
+  }
+}
+
+/** Whether a name means an image or a piece of one, as far as a look at its first bytes tells. */
+export async function isImage(name: string): Promise<boolean> {
+  if (name === "-" || isUrl(name) || volumePathOf(name) !== undefined) return true;
+  try {
+    using file = await Deno.open(name);
+    const bytes = new Uint8Array(8);
+    await file.read(bytes);
+    return isImageStream(bytes) || isSegment(bytes);
+  } catch {
+    // Opening it as a volume tells what is wrong with it.
+    return false;
   }
 }
 

@@ -19,6 +19,7 @@ import { importCommand } from "./commands/import_command.ts";
 import { infoCommand } from "./commands/info_command.ts";
 import { initCommand } from "./commands/init_command.ts";
 import { lsCommand } from "./commands/ls_command.ts";
+import { keygenCommand } from "./commands/keygen_command.ts";
 import { mirrorCommand } from "./commands/mirror_command.ts";
 import { planCommand } from "./commands/plan_command.ts";
 import { pointerListCommand } from "./commands/pointer_list_command.ts";
@@ -28,6 +29,7 @@ import { publishCommand } from "./commands/publish_command.ts";
 import { pullCommand } from "./commands/pull_command.ts";
 import { reintegrateCommand } from "./commands/reintegrate_command.ts";
 import { resyncCommand } from "./commands/resync_command.ts";
+import { sealCommand } from "./commands/seal_command.ts";
 import { serveCommand } from "./commands/serve_command.ts";
 import { snapshotCreateCommand } from "./commands/snapshot_create_command.ts";
 import { snapshotDeleteCommand } from "./commands/snapshot_delete_command.ts";
@@ -39,6 +41,7 @@ import { tapeExtractCommand } from "./commands/tape_extract_command.ts";
 import { tapeListCommand } from "./commands/tape_list_command.ts";
 import { tapeReadCommand } from "./commands/tape_read_command.ts";
 import { tapeWriteCommand } from "./commands/tape_write_command.ts";
+import { verifyCommand } from "./commands/verify_command.ts";
 import { versionCommand } from "./commands/version_command.ts";
 import { EXIT_CODES, exitCodeOf, exitCodeTable } from "./exit.ts";
 import { Interrupted, INTERRUPTED_CODE } from "./interrupt.ts";
@@ -77,6 +80,9 @@ export const COMMANDS: readonly Command[] = [
   promoteCommand,
   resyncCommand,
   reintegrateCommand,
+  keygenCommand,
+  sealCommand,
+  verifyCommand,
   mirrorCommand,
   statusCommand,
   fsckCommand,

@@ -11,6 +11,8 @@ export type ErrorKind =
   | "exists"
   /** Bytes on a disk or in a stream are not what their checksum or grammar says. */
   | "damaged"
+  /** Nobody who is trusted says that this is what it should be. */
+  | "untrusted"
   /** Another process or request owns what is needed now. */
   | "busy"
   /** A snapshot cannot go because somebody stands on it. */

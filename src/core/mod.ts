@@ -11,3 +11,4 @@ export * from "./expression.ts";
 export * from "./list.ts";
 export * from "./pace.ts";
 export * from "./plane.ts";
+export * from "./plane_sum.ts";

@@ -14,6 +14,7 @@ export * from "./names.ts";
 export * from "./packed.ts";
 export * from "./remap.ts";
 export * from "./root.ts";
+export * from "./seal.ts";
 export * from "./segment.ts";
 export * from "./stream.ts";
 export * from "./stream_terms.ts";

@@ -35,6 +35,11 @@ export const FRAME_BLOCKS = 256;
 const MAGIC = new Uint8Array([0x89, 0x56, 0x43, 0x49, 0x0d, 0x0a, 0x1a, 0x0a]);
 const END_MAGIC = new Uint8Array([0x89, 0x56, 0x43, 0x45, 0x0d, 0x0a, 0x1a, 0x0a]);
 
+/** Whether bytes begin as an image stream does. */
+export function isImageStream(bytes: Uint8Array): boolean {
+  return equalBytes(bytes.subarray(0, MAGIC.length), MAGIC);
+}
+
 /** Table of a stream's header. */
 export const STREAM_HEADER_LAYOUT = defineLayout("stream header", 1024, [
   ["magic", "bytes", 8, "89 'VCI' 0d 0a 1a 0a"],

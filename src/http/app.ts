@@ -14,6 +14,7 @@ import { fileRoutes } from "./routes/files.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { imagesRoutes, selectRoutes } from "./routes/images.ts";
 import { replicateRoutes } from "./routes/replicate.ts";
+import { sealRoutes } from "./routes/seals.ts";
 import { siteRoutes } from "./routes/sites.ts";
 import { snapshotRoutes } from "./routes/snapshots.ts";
 import { standbyRoutes } from "./routes/standby.ts";
@@ -42,7 +43,7 @@ export function createApp(
       new VolcastError(
         "not-found",
         `Cannot find ${c.req.path.slice(0, 200)}: there is no such route`,
-        "Routes: /replicate /images /image /plan /snapshots /pointers /sites /files /archive /diff /promote /events /status",
+        "Routes: /replicate /images /image /plan /snapshots /pointers /sites /seals /files /archive /diff /promote /events /status",
       ),
     )
   );
@@ -63,6 +64,7 @@ export function createApp(
   app.route("/images", imagesRoutes);
   app.route("/sites", siteRoutes);
   app.route("/files", fileRoutes);
+  app.route("/seals", sealRoutes);
   for (
     const routes of [
       selectRoutes,

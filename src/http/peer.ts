@@ -4,6 +4,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { TextLineStream } from "@std/streams/text-line-stream";
 import { z } from "zod";
 import { VolcastError } from "../core/mod.ts";
@@ -29,6 +30,8 @@ const PLAN_HEADERS = z.object({
   blockCount: count,
   chain: z.string().transform((text) => text.split(",").map(decodeURIComponent)),
   wantsPlane: id.optional(),
+  seal: z.base64().max(2048).transform((text) => new Uint8Array(Buffer.from(text, "base64")))
+    .optional(),
   history: z.string().optional().transform((text) =>
     text === undefined ? undefined : parseHistory(text)
   ),
@@ -67,16 +70,18 @@ export class HttpPeer implements Peer {
       blockCount: get(HEADERS.blocks),
       chain: get(HEADERS.chain),
       wantsPlane: get(HEADERS.wantsPlane),
+      seal: get(HEADERS.seal),
       history: get(HEADERS.epoch),
     });
     if (!parsed.success) throw this.#notUnderstood(parsed.error);
-    const { base, history, snapshots, wantsPlane, ...plan } = parsed.data;
+    const { base, history, snapshots, wantsPlane, seal, ...plan } = parsed.data;
     return {
       ...plan,
       ...(base === undefined ? {} : { base }),
       ...(history === undefined ? {} : { history }),
       ...(snapshots === undefined ? {} : { snapshots }),
       ...(wantsPlane === undefined ? {} : { wantsPlane }),
+      ...(seal === undefined ? {} : { seal }),
     };
   }
 

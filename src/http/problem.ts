@@ -12,6 +12,7 @@ export const STATUS: Readonly<Record<ErrorKind, number>> = {
   "not-found": 404,
   "exists": 409,
   "damaged": 500,
+  "untrusted": 502,
   "busy": 503,
   "held": 409,
   "full": 507,

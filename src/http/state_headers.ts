@@ -29,6 +29,7 @@ export const HEADERS = {
   snapshots: "volcast-snapshots",
   imageEpoch: "volcast-image-epoch",
   wantsPlane: "volcast-wants-plane",
+  seal: "volcast-seal",
 } as const;
 
 /** Sets the headers on an answer. */

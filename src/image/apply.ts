@@ -26,6 +26,7 @@ import {
   hasBit,
   intersects,
   paced,
+  pageCountOf,
   type Plane,
   type Run,
   sum,
@@ -35,6 +36,7 @@ import {
   BLOCK_SIZE,
   checkEnd,
   checkFrame,
+  decodeRoot,
   encodeIndexEnd,
   encodeStreamHeader,
   END_LAYOUT,
@@ -42,14 +44,17 @@ import {
   FRAME_BLOCKS,
   FRAME_LAYOUT,
   idOf,
+  INO,
   sealFrame,
   type StreamHeader,
 } from "../format/mod.ts";
 import {
   type BlockIo,
   discardUnused,
+  FileSystem,
   type Flushed,
   type Leased,
+  PlaneFile,
   planStaging,
   retractedBy,
   type Snapshot,
@@ -59,6 +64,7 @@ import {
 import { ByteReader, CutError } from "./byte_reader.ts";
 import { countPages, FrameCursor } from "./frames.ts";
 import { framesOffset, identityOf } from "./image.ts";
+import type { ArrivedRoot } from "./plane_sums.ts";
 import { readIndex, type StreamIndex } from "./stream_index.ts";
 import { basesHere, checkFits, planeOfAll, topsOf, verifyReceived } from "./verify.ts";
 
@@ -80,6 +86,13 @@ export interface ApplyOptions {
   readonly recordBytes?: number;
   /** Ends the transfer between two frames; what has arrived is recorded. */
   readonly signal?: AbortSignal;
+  /**
+   * Looks at what has come in and is verified, before it becomes current; throws to refuse it.
+   * @param header What the image says of itself.
+   */
+  readonly authenticate?: (header: StreamHeader, root: ArrivedRoot) => Promise<void>;
+  /** Called with the header before any block comes; throws to refuse the image. */
+  readonly accept?: (header: StreamHeader) => void;
   /** Called when local changes went: that is so even if the image does not come in whole. */
   readonly flushed?: (flushed: Flushed) => void;
 }
@@ -157,6 +170,7 @@ class Transfer {
       await this.#volume.syncReceived();
       await verifyReceived(this.#volume, { header, terms, received, known, io: this.#io });
       const along = topsOf(this.#index).slice(0, -1);
+      await this.#authenticate(header, received);
       await this.#finish(header, along.map(idOf));
       return {
         top: idOf(header.top),
@@ -198,6 +212,15 @@ class Transfer {
     }
   }
 
+  async #authenticate(header: StreamHeader, received: Plane): Promise<void> {
+    const { authenticate } = this.#options;
+    if (authenticate === undefined) return;
+    const io = this.#io;
+    const { tree } = new FileSystem(io, decodeRoot(io.read(header.top.root))).open(INO.blockMap);
+    const plane = new PlaneFile(tree, pageCountOf(this.#volume.zone.capacity));
+    await authenticate(header, { volume: this.#volume, plane, received, io });
+  }
+
   async #open(offset: number): Promise<ByteReader> {
     await this.#reader?.cancel();
     this.#reader = new ByteReader(await this.#source.open(offset));
@@ -207,7 +230,10 @@ class Transfer {
   async #readIndex(): Promise<StreamIndex> {
     const index = await readIndex(
       await this.#open(0),
-      (front) => checkFits(this.#volume, front),
+      (front) => {
+        checkFits(this.#volume, front);
+        this.#options.accept?.(front.header);
+      },
     );
     this.#bytes += framesOffset(index.header);
     return index;
@@ -360,7 +386,8 @@ class Transfer {
     const volume = this.#volume;
     if (volume.poisoned !== undefined) return;
     try {
-      const isDamaged = error instanceof VolcastError && error.kind === "damaged" &&
+      const isDamaged = error instanceof VolcastError &&
+        ["damaged", "untrusted"].includes(error.kind) &&
         !(error.cause instanceof CutError);
       if (!isDamaged && this.#index !== undefined && this.#done > 0) {
         await this.#record(this.#index.header, this.#done);

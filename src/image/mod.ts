@@ -15,6 +15,7 @@ export * from "./lent_plane.ts";
 export * from "./piece.ts";
 export * from "./pieces.ts";
 export * from "./plan.ts";
+export * from "./plane_sums.ts";
 export * from "./segments.ts";
 export * from "./shadow_base.ts";
 export * from "./storage_image.ts";

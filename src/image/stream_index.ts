@@ -29,6 +29,8 @@ export interface StreamFront {
 /** The front and the index of a stream. */
 export interface StreamIndex extends StreamFront {
   readonly plane: Plane;
+  /** Blocks that the base has and the top has not; not to be trusted. */
+  readonly deallocated: Plane;
   readonly indexCrc: number;
 }
 
@@ -51,10 +53,13 @@ export async function readIndex(
   for await (const part of readRuns(reader, header, header.runCount, crcs)) {
     for (const run of part) plane.setRun(run.start, run.count);
   }
-  for await (const _ of readRuns(reader, header, header.deallocatedCount, crcs));
+  const deallocated = new BitPlane(pageCountOf(header.capacity));
+  for await (const part of readRuns(reader, header, header.deallocatedCount, crcs)) {
+    for (const run of part) deallocated.setRun(run.start, run.count);
+  }
   const indexCrc = checksumOfParts(crcs);
   checkIndexEnd(await reader.take(INDEX_END_LAYOUT.size), indexCrc);
-  return { header, terms, plane, indexCrc };
+  return { header, terms, plane, deallocated, indexCrc };
 }
 
 /** The runs of one part of the index, page by page; each checked and its checksum noted. */

@@ -19,5 +19,8 @@ export * from "./pushed_stream.ts";
 export * from "./receive.ts";
 export * from "./receiver.ts";
 export * from "./resync.ts";
+export * from "./seal_keys.ts";
+export * from "./sealer.ts";
 export * from "./select.ts";
 export * from "./standby.ts";
+export * from "./trust.ts";

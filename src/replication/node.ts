@@ -11,6 +11,7 @@ import { NodeEvents } from "./events.ts";
 import type { Mirror } from "./mirror.ts";
 import type { SitePosition } from "./peer.ts";
 import type { Receiver } from "./receiver.ts";
+import type { Trust } from "./trust.ts";
 
 /** What is known of the parent. */
 export interface Upstream {
@@ -46,6 +47,10 @@ export class Node {
   receiver: Receiver | undefined;
   /** Keep standbys up to date with this node's volume. */
   readonly mirrors: Mirror[] = [];
+  /** Seals are being made: what has no seal now may have one then. At an origin that signs. */
+  sealing: Promise<void> | undefined;
+  /** Whom this node believes; everybody when absent. */
+  trust: Trust | undefined;
   #volume: Volume | undefined;
   /** Pulls, and what must not happen during one. */
   readonly #pulls = new Mutex();

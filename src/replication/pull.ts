@@ -18,12 +18,14 @@
  */
 
 import { messageOf, VolcastError } from "../core/mod.ts";
-import { type Applied, type ImageSource, planeImage } from "../image/mod.ts";
+import { decodeSeal, type Seal, sealedId } from "../format/mod.ts";
+import { type Applied, type ApplyOptions, type ImageSource, planeImage } from "../image/mod.ts";
 import { relationOf, type Volume } from "../volume/mod.ts";
 import type { Node } from "./node.ts";
 import { backoffOf, pause } from "./pause.ts";
 import type { Peer, PeerPlan, PeerRequest } from "./peer.ts";
 import { receiveImage, type ReceiveOptions } from "./receive.ts";
+import { noteSeal, type Trust } from "./trust.ts";
 
 /** Settings of a {@linkcode Puller}. */
 export interface PullOptions extends Pick<ReceiveOptions, "volumeOptions" | "drainMs" | "opened"> {
@@ -80,6 +82,7 @@ export class Puller {
       const { peer, plan } = await this.#ask(signal);
       const current = node.volumeIfAny?.current;
       if (current?.id === plan.top) {
+        await this.#keepSeal(plan);
         return {
           kind: "current",
           snapshot: current.id,
@@ -88,7 +91,9 @@ export class Puller {
         };
       }
       const applied = await this.#takeOrFull(peer, plan, signal).catch((error) => {
-        if (error instanceof VolcastError && error.kind === "damaged") this.#suspect = peer;
+        const isSuspect = error instanceof VolcastError &&
+          ["damaged", "untrusted"].includes(error.kind);
+        if (isSuspect) this.#suspect = peer;
         throw error;
       });
       return {
@@ -130,6 +135,7 @@ export class Puller {
           throw otherVolume(peer, plan.volumeId, volumeId);
         }
         checkHistory(peer, plan, node.volumeIfAny);
+        node.trust?.check({ ...plan, from: peer.name }, node.volumeIfAny);
         const behind = current !== undefined && plan.base === undefined &&
           plan.top !== current.id && cpOf(plan.top) < current.cp;
         if (behind) throw isBehind(peer, plan, current.name);
@@ -195,10 +201,24 @@ export class Puller {
 
   async #take(peer: Peer, plan: PeerPlan, signal?: AbortSignal): Promise<Applied> {
     const source = this.#source(peer, plan, signal);
-    return await receiveImage(this.#node, plan, source, {
+    const { trust } = this.#node;
+    const applied = await receiveImage(this.#node, plan, source, {
       ...this.#options,
       ...(signal === undefined ? {} : { signal }),
+      ...(trust === undefined ? {} : believing(trust, plan.seal!, decodeSeal(plan.seal!))),
     });
+    if (trust === undefined) await this.#keepSeal(plan);
+    return applied;
+  }
+
+  /** Keeps a seal that is newer than the one here: for the sites below, and as the measure of others. */
+  async #keepSeal({ seal: bytes, top, volumeId }: PeerPlan): Promise<void> {
+    if (bytes === undefined) return;
+    const { volume } = this.#node;
+    const seal = decodeSeal(bytes);
+    if (seal.volumeId !== volumeId || sealedId(seal) !== top) return;
+    if (seal.sequence <= (volume.local.sealSequence ?? 0)) return;
+    await volume.updateLocal((state) => noteSeal(state, bytes, seal));
   }
 
   #source(first: Peer, plan: PeerPlan, signal?: AbortSignal): ImageSource {
@@ -245,6 +265,18 @@ export class Puller {
       return { unconfirmed: messageOf(error) };
     }
   }
+}
+
+/** How an image is looked at before it becomes current, where not everybody is believed. */
+export function believing(
+  trust: Trust,
+  bytes: Uint8Array,
+  seal: Seal,
+): Pick<ApplyOptions, "accept" | "authenticate"> {
+  return {
+    accept: (header) => trust.checkHeader(seal, header),
+    authenticate: (_, arrived) => trust.checkContent(bytes, seal, arrived),
+  };
 }
 
 function cpOf(id: string): number {

@@ -35,7 +35,7 @@ export interface IncomingImage {
 }
 
 /** Settings of {@linkcode receiveImage}. */
-export interface ReceiveOptions {
+export interface ReceiveOptions extends Pick<ApplyOptions, "accept" | "authenticate"> {
   readonly volumeOptions?: VolumeOptions;
   /** Longest wait for readers of what must go, ms; 10,000 by default. */
   readonly drainMs?: number;
@@ -57,11 +57,13 @@ export async function receiveImage(
   source: ImageSource,
   options: ReceiveOptions,
 ): Promise<Applied> {
-  const { signal, drainMs = 10_000 } = options;
+  const { signal, drainMs = 10_000, accept, authenticate } = options;
   const { top } = image;
   const applyOptions: ApplyOptions = {
     drainMs,
     ...(signal === undefined ? {} : { signal }),
+    ...(accept === undefined ? {} : { accept }),
+    ...(authenticate === undefined ? {} : { authenticate }),
     progress: (done, total) => {
       node.transfer = { top, done, total };
       node.events.emit({ type: "progress", top, done, total });

@@ -89,6 +89,12 @@ const LOCAL_STATE = z.object({
   retracted: z.array(RETRACTED).optional(),
   /** An image that is coming in. */
   transfer: TRANSFER.optional(),
+  /** Number of the newest seal that was made or seen here. */
+  sealSequence: z.number().int().nonnegative().optional(),
+  /** Seals by the pointer that they are for, base64. */
+  seals: z.record(z.string(), z.string().max(2048)).optional(),
+  /** Sums of the content of snapshots by id, base64. */
+  sums: z.record(snapshotId, z.string().max(4096)).optional(),
   /** Of an incremental mirror: what is not in its file is there. */
   base: BASE_IMAGE.optional(),
 });

@@ -5,6 +5,7 @@
  */
 
 import { z } from "zod";
+import { VolcastError } from "../../core/mod.ts";
 import { HttpPeer } from "../../http/mod.ts";
 import {
   describe,
@@ -14,6 +15,7 @@ import {
   Puller,
   type PullOptions,
   type PullResult,
+  type Trust,
 } from "../../replication/mod.ts";
 import { exists, openVolumeFile } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
@@ -21,12 +23,15 @@ import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { NODE_NAME, PARENT_URL, REF } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
+import { readTrust } from "../trust.ts";
 
 const SCHEMA = z.object({
   site: NODE_NAME,
   parent: z.array(PARENT_URL).min(1, "at least one parent is needed"),
   snapshots: z.literal("all").optional(),
   pointer: REF.optional(),
+  trust: z.string().min(1).optional(),
+  "sealed-as": REF.optional(),
   json: z.boolean().optional(),
 });
 
@@ -49,6 +54,8 @@ has while that lasts; with it, every snapshot comes, and can be read and passed 
     site: { value: "NAME", help: "this node's name" },
     parent: { value: "URL", list: true, help: "pull from this server; may be repeated" },
     pointer: { value: "NAME", help: "follow this pointer of the parent's; master by default" },
+    trust: { value: "FILE", help: "take only what a key in FILE has sealed" },
+    "sealed-as": { value: "NAME", help: "what the origin calls the pointer; --pointer by default" },
     snapshots: { value: "all", help: "take and keep every snapshot since the replica's own" },
     json: { help: "say what was done as JSON" },
   },
@@ -65,6 +72,7 @@ has while that lasts; with it, every snapshot comes, and can be read and passed 
       ...(volume === undefined ? {} : { volume }),
     });
     try {
+      node.trust = trustOf(options);
       const result = await pullShown(node, parents, terminal, options);
       if (options.json) terminal.printJson(result);
       else terminal.print(describe(result));
@@ -74,6 +82,32 @@ has while that lasts; with it, every snapshot comes, and can be read and passed 
     }
   },
 });
+
+/**
+ * Whom the options say to believe, if it is not everybody.
+ * @throws {VolcastError} `usage`, `not-found`.
+ */
+export function trustOf(
+  options: {
+    readonly trust?: string | undefined;
+    readonly "sealed-as"?: string | undefined;
+    readonly pointer?: string | undefined;
+    readonly snapshots?: "all" | undefined;
+  },
+): Trust | undefined {
+  if (options.trust === undefined) {
+    if (options["sealed-as"] === undefined) return undefined;
+    throw new VolcastError("usage", "Cannot use --sealed-as without --trust");
+  }
+  if (options.snapshots !== undefined) {
+    throw new VolcastError(
+      "usage",
+      "Cannot use --trust with --snapshots: a seal is of the one snapshot that a pointer names",
+      "Leave --snapshots out",
+    );
+  }
+  return readTrust(options.trust, options["sealed-as"] ?? options.pointer);
+}
 
 /** Pulls once, and shows how far it is and what it means for this node. */
 export async function pullShown(

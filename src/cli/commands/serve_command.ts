@@ -7,7 +7,15 @@
 import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
 import { HttpPeer, type Listen, type RunningServer, startServer } from "../../http/mod.ts";
-import { follow, keepPinBudget, Node, Puller, Receiver } from "../../replication/mod.ts";
+import {
+  follow,
+  keepPinBudget,
+  keepSealed,
+  Node,
+  Puller,
+  Receiver,
+  type SigningKey,
+} from "../../replication/mod.ts";
 import { exists, type Volume, type VolumeOptions } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
 import { siteTokensFromEnvironment, tokenFromEnvironment } from "../environment.ts";
@@ -16,8 +24,11 @@ import { keepAllMirrored, standbysOf } from "../mirroring.ts";
 import { openVolume } from "../open_volume.ts";
 import { LISTEN, NODE_NAME, PARENT_URL, REF, STANDBY_URLS } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
+import { readKey } from "../trust.ts";
 import { BYTE_SIZE, DURATION_MS } from "../units.ts";
 import { VERSION } from "../version.ts";
+import { trustOf } from "./pull_command.ts";
+import { SEAL_LIFETIME_MS } from "./seal_command.ts";
 
 const SCHEMA = z.object({
   listen: LISTEN.default({ hostname: "127.0.0.1", port: 8080 }),
@@ -36,6 +47,10 @@ const SCHEMA = z.object({
   memory: BYTE_SIZE.default(64 * 2 ** 20),
   "local-writes": z.boolean().default(false),
   "pin-budget": BYTE_SIZE.optional(),
+  sign: z.string().min(1).optional(),
+  "seal-for": DURATION_MS.default(SEAL_LIFETIME_MS),
+  trust: z.string().min(1).optional(),
+  "sealed-as": REF.optional(),
 });
 type Options = z.output<typeof SCHEMA>;
 const GRACE_MS = 10_000;
@@ -63,6 +78,9 @@ stay as they are.
 With --standby, VOLUME takes what a source sends it (volcast mirror, or serve --mirror-to there), and
 does not exist before. With --mirror-to, it is such a source. With --mirror-base and --mirror-into it
 keeps an incremental mirror on this host, see volcast mirror.
+
+With --sign, an origin seals what its pointers name, and renews the seals before they expire; see seal.
+With --trust, a replica makes nothing current that none of the keys has sealed, whoever sent it.
 
 Routes that change something need the token in VOLCAST_TOKEN, unless none is set and the server
 listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites tokens of their own.`,
@@ -98,6 +116,10 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
       value: "SIZE",
       help: "most that a site's base may keep from being used again; more makes it a shadow",
     },
+    sign: { value: "KEY", help: "seal what pointers name with this private key" },
+    "seal-for": { value: "TIME", help: "how long a seal counts; 7d by default" },
+    trust: { value: "FILE", help: "with --parent: take only what a key in FILE has sealed" },
+    "sealed-as": { value: "NAME", help: "what the origin calls the pointer; --pointer by default" },
     memory: { value: "SIZE", help: "block cache; 64MiB by default" },
     "local-writes": { help: "let a replica be changed, until the next image comes in" },
   },
@@ -111,7 +133,10 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
       into: options["mirror-into"],
       names: { to: "--mirror-to", base: "--mirror-base", into: "--mirror-into" },
     }, terminal);
+    const key = options.sign === undefined ? undefined : readKey(options.sign);
+    const trust = trustOf(options);
     const node = await openNode(path, options, parents);
+    node.trust = trust;
     const log = (text: string) => terminal.note(`${new Date().toISOString()} ${text}`);
     const followed = parentsToFollow(node, parents, log);
     const stopping = new AbortController();
@@ -131,6 +156,7 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
         stopping.signal,
       );
       const budgeting = keepBudget(node, options, log, stopping.signal);
+      const sealing = keepSeals(node, options, { key, log }, stopping.signal);
       if (options.standby) node.receiver = receiverFor(node, options, { url: server.url, log });
       const mirroring = keepAllMirrored(node, standbys, {
         everyMs: options["mirror-every"],
@@ -138,7 +164,7 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
       }, stopping.signal);
       await aborted(stopping.signal);
       log("Stopping");
-      const ended = Promise.all([following, budgeting, mirroring, node.receiver?.stop()]);
+      const ended = Promise.all([following, budgeting, sealing, mirroring, node.receiver?.stop()]);
       // A parent that does not let go of a connection must not keep this process.
       await Promise.all([server.stop(), Promise.race([ended, graceOver()])]);
     } finally {
@@ -152,6 +178,13 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
 /** What a server is to others. @throws {VolcastError} `usage` for roles that exclude each other. */
 function checkRoles(options: Options): void {
   const follows = (options.parent ?? []).length > 0;
+  if (options.standby && options.trust !== undefined) {
+    throw new VolcastError(
+      "usage",
+      "Cannot use --trust with --standby: what a mirror sends has no seal",
+      "Guard a standby by its token: VOLCAST_TOKEN",
+    );
+  }
   const { "mirror-to": to = [], "mirror-base": base, "mirror-into": into } = options;
   const mirrors = to.length > 0 || base !== undefined || into !== undefined;
   if ((follows || options.standby) && options.site === undefined) {
@@ -271,6 +304,16 @@ async function keepBudget(
   if (bytes === undefined) return;
   node.pinBudgetBytes = bytes;
   await keepPinBudget(node, { bytes, log }, signal);
+}
+
+async function keepSeals(
+  node: Node,
+  options: Options,
+  { key, log }: { key: SigningKey | undefined; log: (text: string) => void },
+  signal: AbortSignal,
+): Promise<void> {
+  if (key === undefined) return;
+  await keepSealed(node, { key, lifetimeMs: options["seal-for"], log }, signal);
 }
 
 function receiverFor(

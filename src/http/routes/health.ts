@@ -5,7 +5,8 @@
  */
 
 import { Hono } from "hono";
-import { BLOCK_SIZE } from "../../format/mod.ts";
+import { BLOCK_SIZE, sealedId } from "../../format/mod.ts";
+import { sealOf } from "../../replication/mod.ts";
 import { MASTER, sitePins } from "../../volume/mod.ts";
 import { volumeStatus } from "../describe.ts";
 import type { Env, RouteContext } from "../env.ts";
@@ -67,6 +68,8 @@ function notReady(c: RouteContext): string | undefined {
   if (!node.isReady) return "the first full image has not come in yet";
   const poisoned = node.volume.poisoned;
   if (poisoned !== undefined) return poisoned.message;
+  const stale = node.trust?.whyStale(node.volume);
+  if (stale !== undefined) return stale;
   if (maxLagMs === undefined || node.upstream === undefined) return undefined;
   const lag = Date.now() - (node.upstream.seenAt ?? 0);
   return lag > maxLagMs ? `the parent was last heard ${Math.round(lag / 1000)} s ago` : undefined;
@@ -88,6 +91,13 @@ function statusOf(c: RouteContext): Record<string, unknown> {
     unconfirmed: node.unconfirmed ?? null,
     transfer: node.transfer ?? null,
     pinBudgetBytes: node.pinBudgetBytes ?? null,
+    seals: Object.fromEntries(
+      Object.entries(node.volumeIfAny?.local.seals ?? {}).map(([pointer, text]) => {
+        const seal = sealOf(text);
+        const expiresAt = new Date(Number(seal.expiresAt / 1_000_000n)).toISOString();
+        return [pointer, { snapshot: sealedId(seal), sequence: seal.sequence, expiresAt }];
+      }),
+    ),
     ...mirroringJson(node),
   };
   const volume = node.volumeIfAny;
@@ -128,6 +138,15 @@ function metricsOf(c: RouteContext): string {
     );
   }
   lines.push(...mirroringMetrics(node));
+  const { seals = {} } = volume.local;
+  if (Object.keys(seals).length > 0) {
+    lines.push("# HELP volcast_seal_expires_timestamp_seconds Until when a pointer's seal counts.");
+    lines.push("# TYPE volcast_seal_expires_timestamp_seconds gauge");
+    for (const [pointer, text] of Object.entries(seals)) {
+      const seconds = Number(sealOf(text).expiresAt / 1_000_000n) / 1000;
+      lines.push(`volcast_seal_expires_timestamp_seconds{pointer="${pointer}"} ${seconds}`);
+    }
+  }
   if (node.pinBudgetBytes !== undefined) {
     gauge("pin_budget_bytes", "Bytes that a site's base may keep.", node.pinBudgetBytes);
   }

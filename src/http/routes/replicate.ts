@@ -4,10 +4,12 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { Hono } from "hono";
 import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
-import { selectImage } from "../../replication/mod.ts";
+import { sealFor, selectImage } from "../../replication/mod.ts";
+import { MASTER } from "../../volume/mod.ts";
 import type { Env } from "../env.ts";
 import { imageOf, imageWithHistory } from "../image_cache.ts";
 import { canonicalPath, imageResponse } from "../image_response.ts";
@@ -26,9 +28,11 @@ const QUERY = z.strictObject({
 /** See the module. */
 export const replicateRoutes = new Hono<Env>();
 
-replicateRoutes.get("/", (c) => {
+replicateRoutes.get("/", async (c) => {
   const query = readQuery(c, QUERY);
-  const { volume } = c.get("node");
+  const node = c.get("node");
+  while (node.sealing !== undefined) await node.sealing;
+  const { volume } = node;
   const site = query.site ?? c.get("tokenSite");
   const { top, base, fullBecause } = selectImage(volume, { ...query, site });
   const image = query.snapshots === undefined
@@ -47,5 +51,7 @@ replicateRoutes.get("/", (c) => {
   const response = imageResponse(c.req.raw, image, { immutable: false, fullBecause });
   const wanted = fullBecause === "unknown-base" ? volume.lent.missing(query.since!) : undefined;
   if (wanted !== undefined) response.headers.set(HEADERS.wantsPlane, wanted.id);
+  const seal = sealFor(volume, top.id, query.to ?? MASTER);
+  if (seal !== undefined) response.headers.set(HEADERS.seal, Buffer.from(seal).toString("base64"));
   return response;
 });
