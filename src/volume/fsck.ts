@@ -85,7 +85,7 @@ export function fsck(
   const hasSummary = volume.role === "origin" || volume.superblock.branch !== undefined;
   if (findingCount === 0) {
     if (hasSummary) checkSummary(volume, finder(volume.active));
-    checkShadowContent(volume, checked.plane, finder(volume.current));
+    checkShadowContent(volume, finder(volume.current));
   }
   return {
     clean: findingCount === 0,

@@ -9,7 +9,7 @@
  * @module
  */
 
-import { hasBit, messageOf, type Plane, runsOf, VolcastError } from "../core/mod.ts";
+import { hasBit, messageOf, type Plane, runsOf, sum, VolcastError } from "../core/mod.ts";
 import {
   BLOCK_SIZE,
   decodeSnapshots,
@@ -79,15 +79,15 @@ function checkBits(
 }
 
 /**
- * The shadows of the current root against the blocks that are there.
- *
- * @param used Blocks that the current root or a snapshot uses: what else has a bit may hold anything.
+ * The shadows of the current root against the blocks that are there. What neither that root nor a
+ * snapshot of its line uses may hold anything: a replica's local changes lie there, which clear bits only
+ * in planes of their own root.
  */
 export function checkShadowContent(
   volume: Volume,
-  used: Plane,
   find: (problem: string) => void,
 ): void {
+  const used = sum(...[...volume.snapshots(), volume.current].map((one) => volume.plane(one)));
   for (const shadow of volume.shadows()) {
     try {
       checkContent(volume, shadow, used, find);

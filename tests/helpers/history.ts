@@ -146,7 +146,10 @@ export class History {
       await this.volume.exclusive(({ fs }) => {
         try {
           const { root } = this.model;
-          const node = root.children.get("churn") ?? this.#create(fs, root, "file", "churn");
+          const present = root.children.get("churn");
+          // Something else may have been moved there.
+          if (present !== undefined && present.type !== "file") return;
+          const node = present ?? this.#create(fs, root, "file", "churn");
           const bytes = this.random.bytes(byteCount);
           fs.write(node.ino, 0, bytes);
           this.model.write(node, 0, bytes);
