@@ -645,7 +645,12 @@ export class World {
       this.#mirror = { source, standby, mirror: new Mirror(of, standby) };
     }
     try {
-      await this.#mayCommit(source, () => this.#mirror!.mirror.round());
+      const { mirror } = this.#mirror;
+      const result = await this.#mayCommit(source, () => mirror.round());
+      // What was begun before is gone on with, and may be old.
+      if (result.kind !== "nothing" && result.resumed) {
+        await this.#mayCommit(source, () => mirror.round());
+      }
     } catch (error) {
       // A standby of a line that was given up: begun anew with the next round.
       const isLost = error instanceof VolcastError && error.kind === "diverged";
