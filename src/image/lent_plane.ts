@@ -6,10 +6,10 @@
  */
 
 import { damaged, VolcastError } from "../core/mod.ts";
-import { BLOCK_SIZE, checkFrame, FRAME_BLOCKS, FRAME_LAYOUT, idOf } from "../format/mod.ts";
+import { idOf } from "../format/mod.ts";
 import { planeBlocks, type Snapshot, type Volume } from "../volume/mod.ts";
 import { ByteReader } from "./byte_reader.ts";
-import { FrameCursor } from "./frames.ts";
+import { blocksOf, framesOf } from "./frame_reader.ts";
 import { Image } from "./image.ts";
 import { readIndex, type StreamFront } from "./stream_index.ts";
 
@@ -36,17 +36,8 @@ export async function receivePlane(
       wanted = wantedBy(volume, front);
     });
     const blocks = new Map<number, Uint8Array>();
-    const frames = new FrameCursor(plane);
-    const buffer = new Uint8Array(FRAME_LAYOUT.size + FRAME_BLOCKS * BLOCK_SIZE);
-    for (let run = frames.current; run !== undefined; run = frames.current) {
-      const frame = buffer.subarray(0, FRAME_LAYOUT.size + run.count * BLOCK_SIZE);
-      await reader.fill(frame);
-      checkFrame(frame, run.start, run.count);
-      for (let i = 0; i < run.count; i++) {
-        const at = FRAME_LAYOUT.size + i * BLOCK_SIZE;
-        blocks.set(run.start + i, frame.slice(at, at + BLOCK_SIZE));
-      }
-      frames.advance();
+    for await (const frame of framesOf(reader, plane)) {
+      for (const [vbn, block] of blocksOf(frame)) blocks.set(vbn, block.slice());
     }
     // The end of the stream is nobody's concern: each block that is used is checked by its pointer.
     volume.lent.lend(wanted!, blocks);

@@ -19,17 +19,11 @@ import {
   PlaneSum,
   VolcastError,
 } from "../core/mod.ts";
-import {
-  BLOCK_SIZE,
-  checkFrame,
-  FRAME_BLOCKS,
-  FRAME_LAYOUT,
-  idOf,
-  type StreamHeader,
-} from "../format/mod.ts";
+import { BLOCK_SIZE, FRAME_BLOCKS, idOf, type StreamHeader } from "../format/mod.ts";
 import { type BlockIo, PlaneFile, type Snapshot, type Volume } from "../volume/mod.ts";
 import { ByteReader } from "./byte_reader.ts";
 import { Checksums } from "./checksums.ts";
+import { blocksOf, framesOf } from "./frame_reader.ts";
 import { FrameCursor } from "./frames.ts";
 import { readIndex, type StreamIndex } from "./stream_index.ts";
 
@@ -126,17 +120,8 @@ export async function sumOfStream(
   try {
     const index = await readIndex(reader, ({ header }) => accept(header));
     const sum = await sumOfBase(index, on);
-    const buffer = new Uint8Array(FRAME_LAYOUT.size + FRAME_BLOCKS * BLOCK_SIZE);
-    const frames = new FrameCursor(index.plane);
-    for (let run = frames.current; run !== undefined; run = frames.current) {
-      const frame = buffer.subarray(0, FRAME_LAYOUT.size + run.count * BLOCK_SIZE);
-      await reader.fill(frame);
-      checkFrame(frame, run.start, run.count);
-      for (let i = 0; i < run.count; i++) {
-        const at = FRAME_LAYOUT.size + i * BLOCK_SIZE;
-        sum.add(run.start + i, frame.subarray(at, at + BLOCK_SIZE));
-      }
-      frames.advance();
+    for await (const frame of framesOf(reader, index.plane)) {
+      for (const [vbn, block] of blocksOf(frame)) sum.add(vbn, block);
     }
     return sum;
   } finally {
