@@ -28,6 +28,7 @@ import { promoteCommand } from "./commands/promote_command.ts";
 import { publishCommand } from "./commands/publish_command.ts";
 import { pullCommand } from "./commands/pull_command.ts";
 import { reintegrateCommand } from "./commands/reintegrate_command.ts";
+import { repairCommand } from "./commands/repair_command.ts";
 import { resyncCommand } from "./commands/resync_command.ts";
 import { sealCommand } from "./commands/seal_command.ts";
 import { serveCommand } from "./commands/serve_command.ts";
@@ -80,6 +81,7 @@ export const COMMANDS: readonly Command[] = [
   promoteCommand,
   resyncCommand,
   reintegrateCommand,
+  repairCommand,
   keygenCommand,
   sealCommand,
   verifyCommand,

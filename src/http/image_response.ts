@@ -26,7 +26,7 @@ export function canonicalPath(image: Image): string {
   const path = `/images/${volumeId}`;
   if (query?.name === "select") return `${path}?${new URLSearchParams({ select: query.value })}`;
   const ends = `${path}/${base ?? "full"}/${top}`;
-  return query === undefined ? ends : `${ends}?snapshots=${query.value}`;
+  return query === undefined ? ends : `${ends}?${query.name}=${query.value}`;
 }
 
 /** The answer to GET or HEAD. */

@@ -9,7 +9,7 @@ import { TextLineStream } from "@std/streams/text-line-stream";
 import { z } from "zod";
 import { VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
-import type { Image } from "../image/mod.ts";
+import { type Image, listOfBlocks } from "../image/mod.ts";
 import type { Peer, PeerEvent, PeerPlan, PeerRequest, SitePosition } from "../replication/mod.ts";
 import { nameOf, requestFrom } from "./client.ts";
 import { parseHistory } from "./history_header.ts";
@@ -133,6 +133,19 @@ export class HttpPeer implements Peer {
     }
     // Something between here and there ignores ranges: what is not wanted is dropped.
     return watched(body, this.name, signal).pipeThrough(dropping(offset));
+  }
+
+  /** Chosen blocks of a snapshot, for healing. @throws {VolcastError} `not-found` when it has not got that. */
+  async blocks(
+    volumeId: string,
+    top: string,
+    vbns: readonly number[],
+    signal?: AbortSignal,
+  ): Promise<ReadableStream<Uint8Array>> {
+    const path = `/images/${volumeId}/full/${top}?blocks=${listOfBlocks(vbns)}`;
+    const headers = { "accept-encoding": "identity" };
+    const response = await requestFrom(this, path, { headers, signal });
+    return watched(response.body ?? new Blob([]).stream(), this.name, signal);
   }
 
   async confirm(site: string, position: SitePosition, signal?: AbortSignal): Promise<void> {

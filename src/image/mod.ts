@@ -17,6 +17,7 @@ export * from "./piece.ts";
 export * from "./pieces.ts";
 export * from "./plan.ts";
 export * from "./plane_sums.ts";
+export * from "./repair.ts";
 export * from "./segments.ts";
 export * from "./shadow_base.ts";
 export * from "./storage_image.ts";

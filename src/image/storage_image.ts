@@ -60,7 +60,7 @@ export interface ImageParts {
   /** Snapshots whose planes are read; by default all that are named here. */
   readonly read?: readonly Snapshot[];
   /** The image by ids, as a query of its URL; absent in an image `top` or `top - base`. */
-  readonly query?: { readonly name: "select" | "snapshots"; readonly value: string };
+  readonly query?: { readonly name: "select" | "snapshots" | "blocks"; readonly value: string };
 }
 
 /** What an expression selects. */

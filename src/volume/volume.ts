@@ -23,6 +23,7 @@
 import { assert, damaged, messageOf, paced, pageCountOf, VolcastError } from "../core/mod.ts";
 import {
   bytesToHex,
+  checksum,
   decodePointers,
   decodeRoot,
   decodeSnapshots,
@@ -523,6 +524,21 @@ export class Volume {
     assert(this.role === "replica", "images come into replicas");
     this.#checkHealthy();
     io.writeRun(vbn, bytes);
+  }
+
+  /**
+   * Puts a block back that is not what the pointer to it says. Durable after {@linkcode syncHealed}.
+   * @param bytes What the pointer says: checked here again, since it goes under a plane.
+   */
+  heal(pointer: Pointer, bytes: Uint8Array): void {
+    assert(checksum(bytes) === pointer.crc, "a block is healed with what the pointer to it says");
+    this.#checkHealthy();
+    this.io.writeRun(pointer.vbn, bytes);
+  }
+
+  /** Makes blocks durable that were healed. */
+  async syncHealed(): Promise<void> {
+    await this.#guarded(() => this.#store.sync());
   }
 
   /** Makes received blocks durable. */

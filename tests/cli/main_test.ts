@@ -14,7 +14,7 @@ test("volcast alone, --help and help list every command and the exit codes", asy
 test("the commands are those of the contract", () => {
   assertEquals(
     COMMANDS.map(({ name }) => name.join(" ")).sort(),
-    "apply cat copy demo diff export fsck image import info init keygen ls mirror plan,pointer list,pointer set,promote publish pull reintegrate resync seal serve,snapshot create,snapshot delete,snapshot list,snapshot shadow,stat status verify,tape extract,tape list,tape read,tape write,version"
+    "apply cat copy demo diff export fsck image import info init keygen ls mirror plan,pointer list,pointer set,promote publish pull reintegrate repair resync seal serve,snapshot create,snapshot delete,snapshot list,snapshot shadow,stat status verify,tape extract,tape list,tape read,tape write,version"
       .split(",").flatMap((part) =>
         /^(pointer|snapshot|tape)/.test(part) ? [part] : part.split(" ")
       )

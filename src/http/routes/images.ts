@@ -8,7 +8,14 @@ import { Hono } from "hono";
 import { z } from "zod";
 import { parseExpression, signsOf, VolcastError } from "../../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../../format/mod.ts";
-import { type Base, planDelete, planOf, resolveBase } from "../../image/mod.ts";
+import {
+  type Base,
+  blocksOfList,
+  imageOfBlocks,
+  planDelete,
+  planOf,
+  resolveBase,
+} from "../../image/mod.ts";
 import type { Snapshot, Volume } from "../../volume/mod.ts";
 import type { Env, RouteContext } from "../env.ts";
 import { imageOf, imageOfExpression, imageOfRanges, imageWithHistory } from "../image_cache.ts";
@@ -30,6 +37,10 @@ const RANGES = z.string().max(65_536).regex(
   /^\d{1,16}(\.\.\d{1,16})?(,\d{1,16}(\.\.\d{1,16})?)*$/,
   "it is no list of consistency points such as 4..9,12",
 );
+const BLOCKS = z.string().max(8192).regex(
+  /^\d{1,10}(-\d{1,10})?(,\d{1,10}(-\d{1,10})?)*$/,
+  "it is no list of blocks such as 5,7-9",
+);
 /** Shapes of what names an image in a path. */
 export const IMAGE_PARAMS = { volume: VOLUME_ID, base: BASE, top: ID } as const;
 
@@ -40,7 +51,14 @@ imagesRoutes.get("/:volume/:base/:top", (c) => {
   const volume = volumeOf(c);
   const base = readParam(c.req.param("base"), BASE, "base");
   const top = volume.resolve(readParam(c.req.param("top"), ID, "top"));
-  const { snapshots: ranges } = readQuery(c, z.strictObject({ snapshots: RANGES.optional() }));
+  const { snapshots: ranges, blocks } = readQuery(
+    c,
+    z.strictObject({ snapshots: RANGES.optional(), blocks: BLOCKS.optional() }),
+  );
+  if (blocks !== undefined) {
+    const image = imageOfBlocks(volume, top, blocksOfList(volume, top, blocks), blocks);
+    return imageResponse(c.req.raw, image, { immutable: true });
+  }
   const since = base === "full" ? undefined : baseOf(volume, base, top);
   const image = ranges === undefined
     ? imageOf(volume, top, since?.base, since?.state)
