@@ -9,7 +9,7 @@ import { applyImage, Image, planeImage, receivePlane } from "../../src/image/mod
 import { MemoryStore } from "../../src/store/mod.ts";
 import { assertClean, History } from "../helpers/history.ts";
 import { forSeeds, Random, seeds } from "../helpers/random.ts";
-import { assertSame, imageOf, replicaOf } from "../helpers/replicas.ts";
+import { advance, assertSame, imageOf, replicaOf } from "../helpers/replicas.ts";
 import { bytesOf, sourceOf, streamOf } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
 
@@ -125,4 +125,35 @@ test("a plane is taken only for what the current root lists and is not here", as
   parent.volume.abandon();
   await history.close();
   await other.close();
+});
+
+test("what was gone back from is a base only while all that is here was regular in it", async () => {
+  const history = await History.begin(new MemoryStore(1100), new Random(70));
+  await history.change(30);
+  const names = ["s1", "s2", "s3"];
+  for (const _ of names) {
+    await history.change(5);
+    await history.snapshot();
+  }
+  const parent = await replicaOf(history.volume, "s1");
+  for (const name of ["s2", "s3"]) await advance(parent.volume, history.volume, name);
+  const child = await replicaOf(history.volume, "s3");
+  const back = imageOf(history.volume, "s2", "s3");
+  await applyImage(parent.volume, sourceOf(await bytesOf(back)), { drainMs: 0 });
+  const { id } = history.volume.resolve("s3");
+  assertEquals(parent.volume.lent.missing(id)?.name, "s3");
+  await receivePlane(parent.volume, planeImage(child.volume, child.volume.current).stream());
+  const since = parent.volume.resolveBase(id);
+  const image = new Image(parent.volume, parent.volume.current, since);
+  assertEquals(await bytesOf(image), await bytesOf(back));
+  await parent.volume.updateLocal((state) => {
+    state.retracted = state.retracted!.map((one) => ({ ...one, regular: one.regular.slice(0, 0) }));
+  });
+  assertEquals(parent.volume.findBase(id), undefined);
+  // Forward again it is listed, or is here: nothing is retracted any more.
+  await advance(parent.volume, history.volume, "s3");
+  assertEquals(parent.volume.local.retracted, []);
+  parent.volume.abandon();
+  child.volume.abandon();
+  await history.close();
 });

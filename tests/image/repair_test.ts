@@ -21,7 +21,9 @@ import { Volume, walkRoot } from "../../src/volume/mod.ts";
 import { assertClean, History, tickingClock } from "../helpers/history.ts";
 import { forSeeds, Random, seeds } from "../helpers/random.ts";
 import { advance, bitsOf, replicaOf } from "../helpers/replicas.ts";
+import { forgeImage, parseImage } from "../helpers/parse_image.ts";
 import { copyOf, flipBit } from "../helpers/stores.ts";
+import { streamOf } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
 
 function look(store: MemoryStore, roots: readonly CheckedRoot[]): Map<number, BadBlock> {
@@ -132,6 +134,22 @@ test("what is not as the pointer says is not written, whoever gives it", async (
   const liar: BlockSource = (root, wanted) =>
     source(root, wanted.map((vbn) => vbns[(vbns.indexOf(vbn) + 1) % vbns.length]));
   const older: BlockSource = (_, wanted) => source(history.volume.resolve("s1"), wanted);
+  // Other bytes in the right places, in a stream of which every checksum is right.
+  const forger: BlockSource = async (root, wanted) => {
+    const bytes = new Uint8Array(await new Response(await source(root, wanted)).arrayBuffer());
+    const { header, blocks } = parseImage(bytes);
+    const changed = new Map(
+      [...blocks].map(([vbn, block]) => [vbn, block.map((byte) => byte ^ 1)]),
+    );
+    return streamOf(forgeImage(header, changed, []));
+  };
+  const patient = {
+    heal: (): never => {
+      throw new Error("nothing was to be written");
+    },
+    syncHealed: () => Promise.resolve(),
+  };
+  assertEquals(await healFrom(patient, bad, forger), []);
   const healedByLiar = await healFrom(replica, bad.slice(0, 1), liar);
   assertEquals(healedByLiar, []);
   assertEquals(await healFrom(replica, bad, older).catch(() => []), []);
