@@ -174,7 +174,8 @@ export class MirrorPair implements AsyncDisposable {
           writer.fs.create(INO.root, name, { type: "file" });
         const content = new Uint8Array(byteCount);
         crypto.getRandomValues(content.subarray(0, Math.min(65536, byteCount)));
-        content.fill(content[0], Math.min(65536, byteCount));
+        // Blocks of zeros would be holes.
+        content.fill(content[0] || 1, Math.min(65536, byteCount));
         writer.fs.truncate(ino, 0);
         writer.fs.write(ino, 0, content);
       }
