@@ -30,6 +30,8 @@ for (let seed = first; seed < first + count; seed++) {
     world.close();
   }
   addUp(sums, world);
+  const done = seed - first + 1;
+  if (done % 20 === 0) console.error(`${done} seeds, ${sums["images compared"]} images`);
 }
 const seconds = ((performance.now() - begin) / 1000).toFixed(1);
 console.log(`${count} seeds from ${first}, ${steps} steps each, ${seconds} s`);

@@ -13,7 +13,7 @@ import type { Image } from "../../src/image/mod.ts";
 import { isShadow, type Snapshot, type Volume } from "../../src/volume/mod.ts";
 import { describe } from "../helpers/describe.ts";
 import { parseImage } from "../helpers/parse_image.ts";
-import { bitsOf, reachedFrom } from "../helpers/replicas.ts";
+import { reachedFrom } from "../helpers/replicas.ts";
 import { bytesOf } from "../helpers/streams.ts";
 import type { FileModel } from "../models/file_model.ts";
 
@@ -44,7 +44,7 @@ export class Truth {
   learn(volume: Volume, snapshot: Snapshot, model: FileModel): void {
     assert(!this.#known.has(snapshot.id), `${snapshot.id} was taken twice`);
     const reached = reachedFrom(volume, snapshot);
-    assertSameVbns(bitsOf(volume, snapshot), reached, `plane of '${snapshot.name}'`);
+    assertSameVbns(vbnsOf(volume, snapshot), reached, `plane of '${snapshot.name}'`);
     const fs = volume.fileSystem(snapshot);
     assertEquals(describe(fs), model.describe(), `'${snapshot.name}' as it was taken`);
     const had = new Map([...reached].map((vbn) => [vbn, this.#blockOf(volume, vbn)]));
@@ -78,7 +78,7 @@ export class Truth {
   checkBlocks(volume: Volume, snapshot: Snapshot): void {
     const { had } = this.of(snapshot.id);
     const vbns = new Set(had.keys());
-    assertSameVbns(bitsOf(volume, snapshot), vbns, `plane of '${snapshot.name}'`);
+    assertSameVbns(vbnsOf(volume, snapshot), vbns, `plane of '${snapshot.name}'`);
     const block = new Uint8Array(4096);
     for (const [vbn, bytes] of had) {
       volume.io.store.read(vbn, block);
@@ -184,6 +184,20 @@ export class Truth {
     if (same === undefined) alike?.push(block);
     return same ?? block;
   }
+}
+
+/** VBNs of a plane, word by word. */
+function vbnsOf(volume: Volume, snapshot: Snapshot): Set<number> {
+  const plane = volume.plane(snapshot);
+  const vbns = new Set<number>();
+  for (let index = 0; index < plane.pageCount; index++) {
+    for (const [i, word] of plane.page(index).entries()) {
+      for (let bit = 0; word !== 0 && bit < 32; bit++) {
+        if ((word >>> bit & 1) === 1) vbns.add((index * 1024 + i) * 32 + bit);
+      }
+    }
+  }
+  return vbns;
 }
 
 /** Two sets of VBNs are equal; the first that is not in both is named. */

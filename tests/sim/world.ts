@@ -36,8 +36,8 @@ import { FileModel } from "../models/file_model.ts";
 import { Truth } from "./truth.ts";
 import { adopted, type Make, newOverlay, newPlace, OPEN, WorldNode } from "./world_node.ts";
 
-/** Blocks of every volume: few, so that they are used again and again, and full at times. */
-const CAPACITY = 1200;
+/** Blocks of every volume: few, so that they are used again and again, and full at times; or many. */
+const CAPACITIES = [700, 1200, 1200, 70_000];
 const VOLUME_ID = "0123456789abcdef0123456789abcdef";
 /** More than this many kept snapshots, and some go. */
 const MOST_SNAPSHOTS = 7;
@@ -58,6 +58,7 @@ export class World {
   readonly random: Random;
   readonly truth = new Truth();
   readonly nodes: WorldNode[] = [];
+  readonly capacity: number;
   /** How often each thing happened. */
   readonly counts: Record<string, number> = {};
   /** What was done, the last step last. */
@@ -70,13 +71,14 @@ export class World {
 
   private constructor(seed: number, sabotage: Sabotage) {
     this.random = new Random(seed);
+    this.capacity = this.random.pick(CAPACITIES);
     this.#sabotage = sabotage;
   }
 
   /** An origin with a master, and a replica on each make of store. */
   static async begin(seed: number, sabotage: Sabotage = {}): Promise<World> {
     const world = new World(seed, sabotage);
-    const place = newPlace("memory", CAPACITY);
+    const place = newPlace("memory", world.capacity);
     const volume = await Volume.create(place.store, {
       ...OPEN,
       now: tickingClock(),
@@ -102,7 +104,7 @@ export class World {
       const last = this.trace.slice(-15).join("\n  ");
       const message = error instanceof Error ? error.stack ?? error.message : String(error);
       throw new Error(
-        `VOLCAST_SEED=${this.random.seed}, step ${this.#steps}: ${message}\nThe last steps:\n  ${last}`,
+        `VOLCAST_SEED=${this.random.seed}, ${this.capacity} blocks, step ${this.#steps}: ${message}\nThe last steps:\n  ${last}`,
         { cause: error },
       );
     }
@@ -164,7 +166,7 @@ export class World {
     const writes = node.writes!;
     const { random } = this;
     const churned = writes.model.root.children.get("churn");
-    if (random.oneIn(3)) await skipBlocks(node.volume, random.below(CAPACITY));
+    if (random.oneIn(3)) await skipBlocks(node.volume, random.below(this.capacity));
     const { fullCount } = writes;
     await writes.change(random.between(1, 12));
     if (random.oneIn(2) && (churned === undefined || churned.type === "file")) {
@@ -466,7 +468,7 @@ export class World {
     if (node === undefined && this.nodes.length > 6) return;
     const name = node?.name ?? `n${++this.#names}`;
     if (node === undefined) {
-      const place = newPlace("memory", CAPACITY);
+      const place = newPlace("memory", this.capacity);
       node = new WorldNode(name, place, Volume.incoming(place.store, VOLUME_ID));
       this.nodes.push(node);
     }
@@ -486,7 +488,7 @@ export class World {
       const place = await newOverlay(base);
       node.replace(place, await adopted(place, base));
     } else {
-      const place = newPlace(make, CAPACITY);
+      const place = newPlace(make, this.capacity);
       const volume = Volume.incoming(place.store, VOLUME_ID, { ...OPEN, now: tickingClock() });
       const source = this.random.oneIn(3) ? await this.#tape(image) : sourceOf(bytes);
       await applyImage(volume, source);

@@ -54,7 +54,7 @@ const LEAST: Record<string, number> = {
 for (const first of [1, 101]) {
   test(`every node is as the model and every image as brute force: seeds from ${first}`, async () => {
     const sums: Record<string, number> = {};
-    const all = seedsOr(first, 7);
+    const all = seedsOr(first, 6);
     console.log(`seeds ${all.join(", ")}, ${STEPS} steps each`);
     for (const seed of all) addUp(sums, await live(seed, STEPS));
     if (all.length === 1) return;
@@ -119,7 +119,7 @@ test("the world sees a shadow whose plane keeps the bits of single blocks", () =
   })));
 
 test("the world sees one bit flipped in a replica", () =>
-  isFound(/VBN \d+ of '.*' has other bytes/, () => {
+  isFound(/VBN \d+ of '.*' has other bytes|Cannot read VBN \d+/, () => {
     const random = new Random(1);
     let steps = 0;
     return {
