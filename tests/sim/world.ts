@@ -28,13 +28,22 @@ import {
   type StandbyPosition,
 } from "../../src/replication/mod.ts";
 import { isShadow, MASTER, relationOf, type Snapshot, Volume } from "../../src/volume/mod.ts";
-import { skipBlocks, tickingClock } from "../helpers/history.ts";
+import { type History, skipBlocks, tickingClock } from "../helpers/history.ts";
+import { parseImage } from "../helpers/parse_image.ts";
 import { piecesIn, segmentsOf } from "../helpers/pieces.ts";
 import { Random } from "../helpers/random.ts";
 import { sourceOf } from "../helpers/streams.ts";
 import { FileModel } from "../models/file_model.ts";
 import { Truth } from "./truth.ts";
-import { adopted, type Make, newOverlay, newPlace, OPEN, WorldNode } from "./world_node.ts";
+import {
+  adopted,
+  failAfter,
+  type Make,
+  newOverlay,
+  newPlace,
+  OPEN,
+  WorldNode,
+} from "./world_node.ts";
 
 /** Blocks of every volume: few, so that they are used again and again, and full at times; or many. */
 const CAPACITIES = [700, 1200, 1200, 70_000];
@@ -165,21 +174,28 @@ export class World {
     this.#touch("change", node);
     const writes = node.writes!;
     const { random } = this;
-    const churned = writes.model.root.children.get("churn");
     if (random.oneIn(3)) await skipBlocks(node.volume, random.below(this.capacity));
     const { fullCount } = writes;
     await writes.change(random.between(1, 12));
-    if (random.oneIn(2) && (churned === undefined || churned.type === "file")) {
-      // Only where it is a file still: the changes may have put something else there.
-      const now = writes.model.root.children.get("churn");
-      if (now === undefined || now.type === "file") await writes.churn(2, random.below(300_000));
-    } else if (random.oneIn(2)) await writes.checkpoint();
+    if (random.oneIn(2)) await this.#churn(writes);
+    else if (random.oneIn(2)) await writes.checkpoint();
     if (writes.fullCount > fullCount) this.#count("full");
+  }
+
+  /** Writes one file over and over: blocks are used again, those of shadows first of all. */
+  async #churn(writes: History): Promise<void> {
+    const { random } = this;
+    const present = writes.model.root.children.get("churn");
+    // Something else may have been renamed to its name.
+    if (present !== undefined && present.type !== "file") return;
+    const most = Math.min(this.capacity, 1500) * 1000;
+    await writes.churn(random.pick([2, 6]), random.between(most / 4, most));
   }
 
   async #publish(node: WorldNode): Promise<void> {
     this.#touch("snapshot", node);
     await node.writes!.change(this.random.between(0, 8));
+    if (node.volume.shadows().length > 0 && this.random.oneIn(3)) await this.#churn(node.writes!);
     const pointers = this.random.pick([[MASTER], [MASTER], ["stable"], []]);
     await this.#snapshot(node, node.isOrigin ? pointers : []);
     const { volume } = node;
@@ -201,7 +217,12 @@ export class World {
     if (listed.length < 3) return;
     // Several at once: there are fewer planes of shadows than shadows, and they merge.
     for (let i = this.random.between(1, 2); i > 0; i--) {
-      const snapshot = this.random.pick(volume.snapshots());
+      // Mostly one that somebody stands on: then it is a base soon.
+      const all = volume.snapshots();
+      const bases = all.filter(({ id }) =>
+        this.nodes.some((other) => other !== node && other.volume.current.id === id)
+      );
+      const snapshot = this.random.pick(bases.length > 0 && !this.random.oneIn(3) ? bases : all);
       this.#touch(`shadow of ${snapshot.name}`, node);
       const isPointed = volume.pointers().some((pointer) => pointer.snapshot === snapshot.id);
       const made = volume.exclusive((writer) => writer.shadowSnapshot(snapshot.id));
@@ -249,8 +270,12 @@ export class World {
   /** A replica takes an increment from any node that can make it; where one needs a plane, it gets it. */
   async #pull(node: WorldNode): Promise<void> {
     const { random } = this;
-    const source = random.pick(this.nodes.filter((other) => other !== node));
     const { id } = node.volume.current;
+    const others = this.nodes.filter((other) => other !== node);
+    const withShadow = others.filter(({ volume }) =>
+      volume.shadows().some((shadow) => shadow.id === id)
+    );
+    const source = random.pick(withShadow.length > 0 && random.oneIn(2) ? withShadow : others);
     const base = await this.#baseAt(source, node);
     if (base === undefined) return this.#checkRelation(node, source);
     const tops = source.volume.snapshots().filter((top) => top.id !== id);
@@ -338,6 +363,14 @@ export class World {
       this.#count("cut off");
       return false;
     }
+    const isSinceShadow = image.base !== undefined && isShadow(image.base);
+    const { blocks } = parseImage(bytes);
+    const live = this.truth.of(before).had;
+    const stagedCount = [...blocks.keys()].filter((vbn) => live.has(vbn)).length;
+    if (isSinceShadow && stagedCount > 0) this.#count("staged");
+    if (random.oneIn(isSinceShadow ? 2 : 6)) {
+      return await this.#crashWithin(node, image, { bytes, stagedCount });
+    }
     const source = random.oneIn(4) ? await this.#tape(image) : sourceOf(bytes);
     try {
       const applied = await applyImage(volume, source, { drainMs: 0 });
@@ -353,6 +386,45 @@ export class World {
     await node.received();
     this.#count("pulls");
     return true;
+  }
+
+  /** The disks fail somewhere within an image, and another process finds what is there. */
+  async #crashWithin(
+    node: WorldNode,
+    image: Image,
+    { bytes, stagedCount }: { bytes: Uint8Array<ArrayBuffer>; stagedCount: number },
+  ): Promise<boolean> {
+    const { random } = this;
+    const before = node.volume.current.id;
+    // Mostly near the flip: local zone, map of staged blocks, superblock and the way back of each.
+    const { blockCount } = image.header;
+    const limit = random.oneIn(2)
+      ? random.below(blockCount + 4)
+      : blockCount + random.below(stagedCount + 20);
+    const heal = failAfter(node.place, limit);
+    let error: unknown;
+    try {
+      await applyImage(node.volume, sourceOf(bytes), { drainMs: 0, recordBytes: 100_000 });
+    } catch (thrown) {
+      error = thrown;
+    } finally {
+      heal();
+    }
+    if (error !== undefined) {
+      const isExpected = error instanceof VolcastError && ["io", "full"].includes(error.kind);
+      if (!isExpected) throw error;
+      this.#count("crashes within images");
+    } else node.writes = undefined;
+    await node.reopen("crash", random.fork());
+    const { current, superblock } = node.volume;
+    assert([before, image.top.id].includes(current.id), current.id);
+    if (error === undefined) assertEquals(current.id, image.top.id);
+    if (superblock.remap !== undefined) this.#count("found staged");
+    this.trace.push(
+      `${this.#steps}   crash after ${limit} blocks of ${blockCount}: at ${current.name}` +
+        (superblock.remap === undefined ? "" : ", with staged blocks"),
+    );
+    return current.id === image.top.id;
   }
 
   /** An image in segments, in random order. */

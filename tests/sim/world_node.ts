@@ -23,6 +23,8 @@ export type Make = "memory" | "packed" | "striped" | "overlay";
 export interface Place {
   readonly make: Make;
   readonly store: BlockStore;
+  /** What it lies on. */
+  readonly disks: readonly MemoryStore[];
   open(): BlockStore | Promise<BlockStore>;
 }
 
@@ -30,15 +32,15 @@ export interface Place {
 export function newPlace(make: Exclude<Make, "overlay">, capacity: number): Place {
   if (make === "memory") {
     const store = new MemoryStore(capacity);
-    return { make, store, open: () => store };
+    return { make, store, disks: [store], open: () => store };
   }
   if (make === "packed") {
     const disk = new MemoryStore(capacity * 3);
     const store = PackedStore.create(disk, capacity);
-    return { make, store, open: () => PackedStore.open(disk) };
+    return { make, store, disks: [disk], open: () => PackedStore.open(disk) };
   }
   const { store, disks } = STRIPED.create(capacity);
-  return { make, store, open: () => STRIPED.open(disks) };
+  return { make, store, disks, open: () => STRIPED.open(disks) };
 }
 
 /** A new file of what is newer than a base image. */
@@ -49,7 +51,24 @@ export async function newOverlay(base: Pieces): Promise<Place> {
   return {
     make: "overlay",
     store: await over(PackedStore.create(disk, capacity)),
+    disks: [disk],
     open: () => over(PackedStore.open(disk)),
+  };
+}
+
+/** The disks take so many blocks more, then none. @returns Makes them well again. */
+export function failAfter({ disks }: Place, blockCount: number): () => void {
+  let left = blockCount;
+  for (const disk of disks) {
+    disk.write = (vbn, source) => {
+      left -= source.length / 4096;
+      if (left < 0) throw new VolcastError("io", "Cannot write: Input/output error (os error 5)");
+      MemoryStore.prototype.write.call(disk, vbn, source);
+    };
+  }
+  return () => {
+    // The method of the class is found again.
+    for (const disk of disks) Reflect.deleteProperty(disk, "write");
   };
 }
 
