@@ -177,8 +177,9 @@ export class World {
     if (random.oneIn(3)) await skipBlocks(node.volume, random.below(this.capacity));
     const { fullCount } = writes;
     await writes.change(random.between(1, 12));
-    if (random.oneIn(2)) await this.#churn(writes);
-    else if (random.oneIn(2)) await writes.checkpoint();
+    const then = random.below(4);
+    if (then < 2) await this.#churn(writes);
+    else if (then === 2) await writes.checkpoint();
     if (writes.fullCount > fullCount) this.#count("full");
   }
 
