@@ -85,7 +85,12 @@ export function fsck(
   const hasSummary = volume.role === "origin" || volume.superblock.branch !== undefined;
   if (findingCount === 0) {
     if (hasSummary) checkSummary(volume, finder(volume.active));
-    checkShadowContent(volume, finder(volume.current));
+    const { current, active } = volume;
+    const applied = { root: current, snapshots: volume.snapshots() };
+    checkShadowContent(volume, applied, finder(current));
+    // Local changes use blocks again, and their own root alone says so.
+    const local = { root: active, snapshots: volume.keptSnapshots() };
+    if (active.id !== current.id) checkShadowContent(volume, local, finder(active));
   }
   return {
     clean: findingCount === 0,

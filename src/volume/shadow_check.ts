@@ -79,18 +79,21 @@ function checkBits(
 }
 
 /**
- * The shadows of the current root against the blocks that are there. What neither that root nor a
- * snapshot of its line uses may hold anything: a replica's local changes lie there, which clear bits only
- * in planes of their own root.
+ * The shadows of a root against the blocks that are there.
+ *
+ * @param state The root, with all snapshots that its blocks may be of. What else has a bit may hold
+ *   anything: at a replica local changes lie there, which only their own root knows of.
  */
 export function checkShadowContent(
   volume: Volume,
+  state: { readonly root: Snapshot; readonly snapshots: readonly Snapshot[] },
   find: (problem: string) => void,
 ): void {
-  const used = sum(...[...volume.snapshots(), volume.current].map((one) => volume.plane(one)));
-  for (const shadow of volume.shadows()) {
+  const roots = [...state.snapshots, state.root];
+  const used = sum(...roots.map((root) => volume.plane(root)));
+  for (const shadow of volume.shadowsIn(state.root)) {
     try {
-      checkContent(volume, shadow, used, find);
+      checkContent(volume, { shadow, state: state.root, roots, used }, find);
     } catch (error) {
       if (!(error instanceof VolcastError)) throw error;
       find(`The shadow '${shadow.name}': ${error.message}`);
@@ -100,12 +103,16 @@ export function checkShadowContent(
 
 function checkContent(
   volume: Volume,
-  shadow: Shadow,
-  used: Plane,
+  { shadow, state, roots, used }: {
+    shadow: Shadow;
+    state: Snapshot;
+    roots: readonly Snapshot[];
+    used: Plane;
+  },
   find: (problem: string) => void,
 ): void {
-  const plane = volume.shadowPlane(shadow.id);
-  for (const { name, cp, root } of [...volume.snapshots(), volume.current]) {
+  const plane = volume.shadowPlane(shadow.id, state);
+  for (const { name, cp, root } of roots) {
     // Every consistency point has a root of its own, so no older snapshot has its block.
     if (cp <= shadow.cp || !hasBit(plane, root.vbn)) continue;
     find(`The shadow '${shadow.name}' has VBN ${root.vbn}, the root of '${name}', which is newer`);

@@ -1,763 +1,758 @@
 /**
- * A world of nodes in one process, in which everything that volcast does happens in one random history:
- * publishing, shadows, deletions, pulls along a changing hierarchy, planes that are brought, history
- * images, algebra, tape, mirrors, copies onto other stores, local changes, takeovers, going back, crashes.
- *
- * What each snapshot shows and has was noted when it was taken, block by block, outside of any volume.
- * From that alone follows what an image may have, and what every node must show.
+ * One world: an origin, replicas over all makes of stores, and every technique in one random history.
+ * What each snapshot shows and has is kept outside of all volumes ({@linkcode Truth}); after each step the
+ * nodes are compared with it, and every image with brute force. The same seed makes the same history.
  *
  * @module
  */
 
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
-import { equalBytes } from "../../src/format/mod.ts";
 import {
   applyImage,
   Image,
+  type ImageSource,
   Pieces,
   planeImage,
   receivePlane,
+  resolveExpression,
   selectHistory,
+  selectImage,
 } from "../../src/image/mod.ts";
-import { Mirror, type Standby, type StandbyPosition } from "../../src/replication/mod.ts";
 import {
-  type BlockStore,
-  MemoryStore,
-  OverlayStore,
-  PackedStore,
-  StripedStore,
-} from "../../src/store/mod.ts";
-import { isShadow, relationOf, type Snapshot, Volume } from "../../src/volume/mod.ts";
-import { MEMBERS, stripeOf } from "../helpers/arrangements.ts";
-import { describe } from "../helpers/describe.ts";
-import { assertClean, History, tickingClock } from "../helpers/history.ts";
+  Mirror,
+  Node,
+  PinBudget,
+  planResync,
+  type Standby,
+  type StandbyPosition,
+} from "../../src/replication/mod.ts";
+import { isShadow, MASTER, relationOf, type Snapshot, Volume } from "../../src/volume/mod.ts";
+import { type History, skipBlocks, tickingClock } from "../helpers/history.ts";
 import { parseImage } from "../helpers/parse_image.ts";
 import { piecesIn, segmentsOf } from "../helpers/pieces.ts";
 import { Random } from "../helpers/random.ts";
-import { bitsOf, imageOfText, reachedFrom } from "../helpers/replicas.ts";
-import { type Contents, contentsOf } from "../helpers/shadow_history.ts";
-import { bytesOf, sourceOf, sourceOfImage } from "../helpers/streams.ts";
-import type { FileModel } from "../models/file_model.ts";
+import { sourceOf } from "../helpers/streams.ts";
+import { FileModel } from "../models/file_model.ts";
+import { Truth } from "./truth.ts";
+import {
+  adopted,
+  failAfter,
+  type Make,
+  newOverlay,
+  newPlace,
+  OPEN,
+  WorldNode,
+} from "./world_node.ts";
 
-const CAPACITY = 1100;
-const OPEN = { localWrites: true, cacheBytes: 2 ** 18 } as const;
-const EPOCHS = 5;
+/** Blocks of every volume: few, so that they are used again and again, and full at times; or many. */
+const CAPACITIES = [700, 1200, 1200, 70_000];
+const VOLUME_ID = "0123456789abcdef0123456789abcdef";
+/** More than this many kept snapshots, and some go. */
+const MOST_SNAPSHOTS = 7;
 
-/** What a snapshot shows and has, wherever it is. */
-interface Known {
-  readonly all: string[];
-  readonly contents: Contents;
-  readonly model: FileModel;
+/** Makes that break something on purpose. */
+export interface Sabotage {
+  /** Makes the increments. */
+  readonly image?: (volume: Volume, top: Snapshot, base?: Snapshot) => Image;
+  /** Called before each step. */
+  readonly before?: (world: World) => void | Promise<void>;
 }
 
-/** A store, and how it is found again after a crash. */
-interface Laid {
-  readonly store: BlockStore;
-  reopen(): BlockStore;
-}
-
-type Kind = "memory" | "packed" | "striped" | "overlay";
-
-function lay(kind: Kind): Laid {
-  if (kind === "striped") {
-    const { store, disks } = stripeOf(CAPACITY);
-    return { store, reopen: () => StripedStore.open(disks, MEMBERS) };
-  }
-  if (kind === "memory") {
-    const store = new MemoryStore(CAPACITY);
-    return { store, reopen: () => store };
-  }
-  const [disk, base] = [new MemoryStore(CAPACITY * 2), new MemoryStore(CAPACITY)];
-  const packed = PackedStore.create(disk, CAPACITY);
-  return kind === "packed" ? { store: packed, reopen: () => PackedStore.open(disk) } : {
-    store: new OverlayStore(base, packed),
-    reopen: () => new OverlayStore(base, PackedStore.open(disk)),
-  };
-}
-
-/** A node under test. */
-class TestNode {
-  readonly name: string;
-  readonly kind: Kind;
-  laid: Laid;
-  #volume: Volume;
-  /** Whoever writes it: an origin's, or that of local changes. */
-  writes: History | undefined;
-
-  constructor(name: string, kind: Kind, at: { laid: Laid; volume: Volume; writes?: History }) {
-    this.name = name;
-    this.kind = kind;
-    this.laid = at.laid;
-    this.#volume = at.volume;
-    this.writes = at.writes;
-  }
-
-  get volume(): Volume {
-    return this.writes?.volume ?? this.#volume;
-  }
-
-  /** The volume without its writer, in the same handle or a new one. */
-  settle(reopen: boolean): void {
-    let { volume } = this;
-    if (reopen) {
-      volume.abandon();
-      volume = Volume.open(this.laid.reopen(), { ...OPEN, now: tickingClock() });
-    }
-    this.#volume = volume;
-    this.writes = undefined;
-  }
-
-  /** Another volume takes the place of this one. */
-  replace(laid: Laid, volume: Volume): void {
-    this.volume.abandon();
-    this.laid = laid;
-    this.#volume = volume;
-    this.writes = undefined;
-  }
-}
-
-/** A standby that a mirror fills, in this process. */
-class WorldStandby implements Standby {
-  readonly name = "standby";
-  node: TestNode | undefined;
-
-  position(): Promise<StandbyPosition> {
-    const volume = this.node?.volume;
-    return Promise.resolve({
-      node: "standby",
-      role: "replica",
-      ...(volume === undefined ? {} : {
-        volumeId: volume.volumeId,
-        current: volume.current,
-        epoch: volume.root.epoch,
-      }),
-    });
-  }
-
-  async take(image: Image): Promise<void> {
-    if (this.node !== undefined && image.base !== undefined) {
-      await applyImage(this.node.volume, sourceOfImage(image), { drainMs: 0 });
-      return;
-    }
-    const laid = lay("packed");
-    const volume = Volume.incoming(laid.store, image.header.volumeId, OPEN);
-    await applyImage(volume, sourceOfImage(image), { drainMs: 0 });
-    if (this.node === undefined) this.node = new TestNode("standby", "packed", { laid, volume });
-    else this.node.replace(laid, volume);
-  }
-}
-
-/** Faults that tests of this test put in. */
-export interface Faults {
-  /** Blocks of an image that are to be taken for lost. */
-  readonly image?: (bytes: Uint8Array, parsed: ReturnType<typeof parseImage>) => Set<number>;
-  /** Called before each step, with its number. */
-  readonly flip?: (world: World, step: number) => void;
-}
+/** What may follow from offering an image to a node. */
+type Verdict = "fits" | "diverged" | "nothing" | "unsupported";
 
 /** See the module. */
 export class World {
-  readonly nodes: TestNode[] = [];
-  readonly known = new Map<string, Known>();
   readonly random: Random;
+  readonly truth = new Truth();
+  readonly nodes: WorldNode[] = [];
+  readonly capacity: number;
+  /** How often each thing happened. */
   readonly counts: Record<string, number> = {};
-  /** The last steps, for who has to find out why one failed. */
+  /** What was done, the last step last. */
   readonly trace: string[] = [];
-  readonly #faults: Faults;
-  #prefixes = 0;
-  #mirror:
-    | { readonly source: TestNode; readonly mirror: Mirror; readonly standby: WorldStandby }
-    | undefined;
+  readonly #sabotage: Sabotage;
+  readonly #mirrors = new Map<string, Mirror>();
+  #touched: WorldNode[] = [];
+  #steps = 0;
+  #names = 0;
 
-  private constructor(random: Random, faults: Faults) {
-    this.random = random;
-    this.#faults = faults;
+  private constructor(seed: number, sabotage: Sabotage) {
+    this.random = new Random(seed);
+    this.capacity = this.random.pick(CAPACITIES);
+    this.#sabotage = sabotage;
   }
 
-  static async begin(random: Random, faults: Faults = {}): Promise<World> {
-    const world = new World(random, faults);
-    const laid = lay("memory");
-    const store = laid.store as MemoryStore;
-    const writes = await History.begin(store, random.fork(), { volume: OPEN, writeBytes: 20_000 });
-    const origin = new TestNode("n0", "memory", { laid, volume: writes.volume, writes });
-    world.nodes.push(origin);
-    await world.#publish(origin);
-    for (
-      const [i, kind] of (["memory", "memory", "packed", "striped", "overlay"] as const).entries()
-    ) {
-      const at = await world.#full(origin, kind);
-      world.nodes.push(new TestNode(`n${i + 1}`, kind, at));
-    }
-    return world;
-  }
-
-  /**
-   * A random history from a seed.
-   * @throws What failed, with the seed, the step and how it came about.
-   */
-  static async live(seed: number, steps: number, faults: Faults = {}): Promise<World> {
-    const world = await World.begin(new Random(seed), faults);
-    for (let i = 1; i <= steps; i++) {
-      try {
-        faults.flip?.(world, i);
-        await world.step();
-        if (i % 10 === 0 || i === steps) world.checkAll();
-      } catch (error) {
-        const text = error instanceof Error ? error.message : String(error);
-        throw new Error(
-          `Seed ${seed}, step ${i}: ${text.slice(0, 2000)}\n` +
-            `To see it again: VOLCAST_SEED=${seed} VOLCAST_STEPS=${i}\n${world.trace.join(", ")}`,
-          { cause: error },
-        );
-      }
-    }
-    world.close();
-    return world;
-  }
-
-  /** A replica on a disk that can be looked into. */
-  replicaInMemory(): { store: MemoryStore; volume: Volume } {
-    const { laid, volume } = this.nodes.find((node) =>
-      node.kind === "memory" && node.volume.role === "replica"
-    )!;
-    return { store: laid.store as MemoryStore, volume };
-  }
-
-  /** A random step of a random node, or of an origin. */
-  async step(): Promise<void> {
-    const { random } = this;
-    const node = random.pick(this.nodes);
-    const origins = this.nodes.filter(({ volume }) => volume.role === "origin");
-    const origin = origins.length === 0 ? node : random.pick(origins);
-    const steps: [weight: number, name: string, work: () => Promise<void> | void][] = [
-      [8, "publish", () => this.#publish(origin)],
-      [2, "publish locally", () => this.#publish(node)],
-      [12, "pull", () => this.#pull(node)],
-      [4, "pull with history", () => this.#pullHistory(node)],
-      [2, "shadow", () => this.#shadow(origin)],
-      [1, "delete", () => this.#delete(origin)],
-      [2, "master moves back", () => this.#moveBack(origin)],
-      [2, "algebra", () => this.#algebra(node)],
-      [1, "tape", () => this.#tape(node)],
-      [2, "mirror", () => this.#mirrorRound()],
-      [1, "copy", () => this.#copy(node)],
-      [2, "changes begin", () => this.#beginChanges(node)],
-      [1, "promote", () => this.#promote(node)],
-      [1, "resync", () => this.#resync(node)],
-      [2, "change", () => this.#change(node)],
-      [2, "change", () => this.#change(origin)],
-      [2, "crash", () => this.#crash(node)],
-    ];
-    let at = random.below(steps.reduce((sum, [weight]) => sum + weight, 0));
-    const [, name, work] = steps.find(([weight]) => (at -= weight) < 0)!;
-    this.trace.push(`${node.name}/${origin.name} ${name}`);
-    if (this.trace.length > 40) this.trace.shift();
-    try {
-      await work();
-    } catch (error) {
-      // A volume may be too full for something; it says so and is what it was.
-      if (!(error instanceof VolcastError) || error.kind !== "full") throw error;
-      this.count("full");
-    }
-    for (const touched of new Set([node, origin])) this.#checkShown(touched);
-  }
-
-  /** Everything at every node. */
-  checkAll(): void {
-    const standby = this.#mirror?.standby.node;
-    const nodes = standby === undefined ? this.nodes : [...this.nodes, standby];
-    for (const node of nodes) {
-      const { volume } = node;
-      assertClean(volume);
-      for (const snapshot of volume.keptSnapshots()) {
-        const { all, contents } = this.#knownOf(snapshot);
-        const shown = describe(volume.fileSystem(snapshot), { all: true });
-        assertEquals(shown, all, `${node.name}: ${snapshot.name}`);
-        // I4, and planes: what is under them is what it was when it was taken, and nothing else is.
-        const bits = bitsOf(volume, snapshot);
-        assertEquals(
-          bits,
-          reachedFrom(volume, snapshot),
-          `${node.name}: plane of ${snapshot.name}`,
-        );
-        assertEquals(bits.size, contents.size);
-        const block = new Uint8Array(4096);
-        for (const [vbn, content] of contents) {
-          volume.io.store.read(vbn, block);
-          assert(equalBytes(block, content), `${node.name}: VBN ${vbn} of ${snapshot.name}`);
-        }
-      }
-      node.writes?.checkCommitted();
-    }
-  }
-
-  close(): void {
-    for (const { volume } of this.nodes) volume.abandon();
-    this.#mirror?.standby.node?.volume.abandon();
-  }
-
-  count(what: string): void {
-    this.counts[what] = (this.counts[what] ?? 0) + 1;
-  }
-
-  // --- what is known ------------------------------------------------------------------------------
-
-  #knownOf({ id, name }: Snapshot): Known {
-    const known = this.known.get(id);
-    if (known === undefined) throw new Error(`nobody took ${name} (${id})`);
-    return known;
-  }
-
-  /** Notes snapshots that were taken just now: what they show is what the model has. */
-  #note({ volume, writes, laid }: TestNode): void {
-    if (writes === undefined) throw new Error("nobody writes it");
-    for (const snapshot of volume.keptSnapshots()) {
-      if (this.known.has(snapshot.id)) continue;
-      const fs = volume.fileSystem(snapshot);
-      assertEquals(describe(fs), writes.model.describe(), snapshot.name);
-      this.known.set(snapshot.id, {
-        all: describe(fs, { all: true }),
-        contents: contentsOf(laid.store, volume, snapshot),
-        model: writes.model.clone(),
-      });
-      writes.committed = writes.model.clone();
-      this.count("snapshots");
-    }
-  }
-
-  #checkShown({ name, volume, writes }: TestNode): void {
-    writes?.checkCommitted();
-    if (volume.role === "origin") return;
-    const shown = describe(volume.fileSystem(volume.current), { all: true });
-    assertEquals(shown, this.#knownOf(volume.current).all, `${name}: ${volume.current.name}`);
-  }
-
-  /** The bytes of an image, compared with what it must have by the contents of its ends. */
-  async #bytesOf(image: Image, source: TestNode): Promise<Uint8Array<ArrayBuffer>> {
-    const bytes = await bytesOf(image);
-    const parsed = parseImage(bytes);
-    const lost = this.#faults.image?.(bytes, parsed) ?? new Set<number>();
-    const has = (vbn: number) => parsed.blocks.has(vbn) && !lost.has(vbn);
-    const tops = [
-      ...image.terms.filter(({ role }) => role === "top").map(({ snapshot }) => snapshot),
-      image.top,
-    ].map((top) => this.#knownOf(top).contents);
-    const base = image.base === undefined ? undefined : this.#knownOf(image.base).contents;
-    const isExact = image.header.shadowState === undefined;
-    let count = 0;
-    const seen = new Set<number>();
-    for (const contents of tops) {
-      for (const [vbn, content] of contents) {
-        const sent = parsed.blocks.get(vbn);
-        if (sent !== undefined) {
-          assert(equalBytes(sent, content), `VBN ${vbn} was sent as another one`);
-        }
-        if (seen.has(vbn)) continue;
-        seen.add(vbn);
-        const old = base?.get(vbn);
-        const isSame = old !== undefined && (old === content || equalBytes(old, content));
-        if (!isSame) {
-          assert(has(vbn), `VBN ${vbn} is missing in ${image.name.base} .. ${image.name.top}`);
-        }
-        if (isExact && isSame) assert(!has(vbn), `VBN ${vbn} was sent, and is the base's`);
-        if (sent !== undefined) count++;
-      }
-    }
-    assertEquals(count, parsed.blocks.size, "blocks that are no top's");
-    this.count("images");
-    if (!isExact) this.count("images since shadows");
-    await this.#sameElsewhere(image, bytes, source);
-    return bytes;
-  }
-
-  /** I5: whoever can make the image makes the same bytes. */
-  async #sameElsewhere(image: Image, bytes: Uint8Array, source: TestNode): Promise<void> {
-    if (image.query !== undefined) return;
-    for (const other of this.nodes) {
-      if (other === source) continue;
-      const [top, base] = [image.top, image.base].map((end) =>
-        end === undefined ? undefined : other.volume.snapshots().find(({ id }) => id === end.id)
-      );
-      const isHere = top !== undefined && (image.base === undefined || base !== undefined);
-      if (!isHere || image.header.shadowState !== undefined) continue;
-      assertEquals(
-        await bytesOf(new Image(other.volume, top, base)),
-        bytes,
-        "the bytes of an image",
-      );
-      this.count("images made twice");
-      return;
-    }
-  }
-
-  // --- steps --------------------------------------------------------------------------------------
-
-  async #publish(node: TestNode): Promise<void> {
-    const { writes } = node;
-    if (writes === undefined) return;
-    await writes.change(this.random.between(1, 8));
-    if (this.random.oneIn(2)) await writes.churn(1, 50_000);
-    const isOrigin = node.volume.role === "origin";
-    await writes.snapshot(isOrigin ? { pointers: ["master"] } : {});
-    this.#note(node);
-    // Old ones go, or it is soon full.
-    const { volume } = node;
-    const own = isOrigin ? this.#unnamed(node) : volume.localSnapshots();
-    if (own.length > 5) await this.#remove(node, own[0]);
-  }
-
-  /** Snapshots of an origin that no pointer names. */
-  #unnamed({ volume }: TestNode): readonly Snapshot[] {
-    const named = new Set(volume.pointers().map(({ snapshot }) => snapshot));
-    return volume.snapshots().filter(({ id }) => !named.has(id));
-  }
-
-  /** Runs something that may make a consistency point, with what was changed before. */
-  async #mayCommit<T>(node: TestNode, work: () => Promise<T>): Promise<T> {
-    const { cp } = node.volume.superblock;
-    try {
-      return await work();
-    } finally {
-      const { writes, volume } = node;
-      if (writes !== undefined && volume.superblock.cp !== cp) {
-        writes.committed = writes.model.clone();
-      }
-    }
-  }
-
-  async #remove(node: TestNode, { id }: Snapshot): Promise<void> {
-    try {
-      await this.#mayCommit(
-        node,
-        () => node.volume.exclusive((writer) => writer.deleteSnapshot(id)),
-      );
-      this.count("deleted");
-    } catch (error) {
-      if (!(error instanceof VolcastError) || error.kind !== "held") throw error;
-      this.count("held");
-    }
-  }
-
-  async #delete(node: TestNode): Promise<void> {
-    if (node.volume.role !== "origin") return;
-    const victims = [...this.#unnamed(node), ...node.volume.shadows()];
-    if (victims.length > 1) await this.#remove(node, this.random.pick(victims));
-  }
-
-  async #shadow(node: TestNode): Promise<void> {
-    if (node.volume.role !== "origin") return;
-    const candidates = this.#unnamed(node);
-    if (candidates.length === 0) return;
-    const { id } = this.random.pick(candidates);
-    await this.#mayCommit(
-      node,
-      () => node.volume.exclusive((writer) => writer.shadowSnapshot(id)),
-    );
-    await assertRejects(
-      () => Promise.resolve().then(() => node.volume.resolve(id)),
-      VolcastError,
-      "it is a shadow",
-    );
-    this.count("shadows");
-  }
-
-  async #moveBack(node: TestNode): Promise<void> {
-    if (node.volume.role !== "origin") return;
-    const { id } = this.random.pick(node.volume.snapshots());
-    await this.#mayCommit(
-      node,
-      () => node.volume.exclusive((writer) => writer.setPointer("master", id)),
-    );
-  }
-
-  /** A full image of what a node has as its master. */
-  async #full(
-    source: TestNode,
-    kind: Kind,
-    top: Snapshot = source.volume.find("master")!,
-  ): Promise<{ laid: Laid; volume: Volume }> {
-    const laid = lay(kind);
-    const volume = Volume.incoming(laid.store, source.volume.volumeId, {
+  /** An origin with a master, and a replica on each make of store. */
+  static async begin(seed: number, sabotage: Sabotage = {}): Promise<World> {
+    const world = new World(seed, sabotage);
+    const place = newPlace("memory", world.capacity);
+    const volume = await Volume.create(place.store, {
       ...OPEN,
       now: tickingClock(),
+      volumeId: VOLUME_ID,
     });
-    const bytes = await this.#bytesOf(new Image(source.volume, top), source);
-    await applyImage(volume, sourceOf(bytes), { drainMs: 0 });
-    this.count("full images");
-    return { laid, volume };
+    const origin = new WorldNode("n0", place, volume);
+    world.nodes.push(origin);
+    origin.write(new FileModel(), world.random.fork());
+    await origin.writes!.change(30);
+    await world.#snapshot(origin, [MASTER]);
+    for (const make of ["memory", "packed", "striped", "overlay"] as const) {
+      await world.#copy(make);
+    }
+    return world;
   }
 
-  /** Where an increment for a node can begin at a source; the node brings the plane where that is all. */
-  async #baseAt(source: TestNode, node: TestNode): Promise<Snapshot | undefined> {
-    const { current } = node.volume;
-    const base = source.volume.findBase(current.id);
-    if (base !== undefined || source.volume.lent.missing(current.id) === undefined) return base;
-    await receivePlane(source.volume, planeImage(node.volume, current).stream());
-    this.count("planes brought");
-    return source.volume.findBase(current.id);
-  }
-
-  /** A pull: of what another node has as its master. */
-  async #pull(node: TestNode): Promise<void> {
-    const source = this.random.pick(this.nodes.filter((other) => other !== node));
-    const { volume } = node;
-    const top = source.volume.find("master");
-    if (volume.role === "origin" || top === undefined || top.id === volume.current.id) return;
-    const base = await this.#baseAt(source, node);
-    if (base === undefined) return await this.#pullFull(node, source, top);
-    const isBack = top.cp < volume.current.cp;
+  /** Some steps, each followed by the comparisons. @throws With the seed and the last steps. */
+  async run(steps: number): Promise<void> {
     try {
-      const image = new Image(source.volume, top, base);
-      await this.#apply(node, await this.#bytesOf(image, source));
+      for (let i = 0; i < steps; i++) await this.#stepAndCheck();
+      await this.#checkAll();
     } catch (error) {
-      const lacksRoom = error instanceof VolcastError && error.kind === "full" && isShadow(base);
-      if (!lacksRoom) throw error;
-      return await this.#pullFull(node, source, top);
+      const last = this.trace.slice(-15).join("\n  ");
+      const message = error instanceof Error ? error.stack ?? error.message : String(error);
+      throw new Error(
+        `VOLCAST_SEED=${this.random.seed}, ${this.capacity} blocks, step ${this.#steps}: ${message}\nThe last steps:\n  ${last}`,
+        { cause: error },
+      );
     }
-    this.count(isBack ? "taken back" : "pulls");
   }
 
-  async #apply(node: TestNode, bytes: Uint8Array): Promise<void> {
-    await applyImage(node.volume, sourceOf(bytes), { drainMs: 0 });
-    // It has no local changes any more, and may begin new ones in the same handle.
-    assertEquals(node.volume.superblock.branch, undefined);
-    node.settle(this.random.oneIn(2));
+  /** Gives all nodes back. */
+  close(): void {
+    for (const { volume } of this.nodes) volume.abandon();
   }
 
-  async #pullFull(node: TestNode, source: TestNode, top: Snapshot): Promise<void> {
-    const relation = relationOf(node.volume.history, source.volume.history);
-    if (source.volume.history.epoch === 1 && node.volume.history.epoch === 1) {
-      assertEquals(relation, "together");
+  async #stepAndCheck(): Promise<void> {
+    this.#steps++;
+    this.#touched = [];
+    await this.#sabotage.before?.(this);
+    try {
+      await this.#step();
+    } catch (error) {
+      // A volume may be too full for a branch, a takeover or for staging; it says so and is what it was.
+      if (!(error instanceof VolcastError) || error.kind !== "full") throw error;
+      this.#count("full");
     }
-    this.count(relation);
-    if (relation === "diverged" || top.cp < node.volume.current.cp) return;
-    const { laid, volume } = await this.#full(source, node.kind, top);
-    node.replace(laid, volume);
+    for (const node of this.#touched) node.checkCurrent(this.truth);
+    if (this.#steps % 10 === 0) await this.#checkAll();
   }
 
-  async #pullHistory(node: TestNode): Promise<void> {
-    const source = this.random.pick(this.nodes.filter((other) => other !== node));
-    const top = source.volume.find("master");
-    const { volume } = node;
-    if (volume.role === "origin" || top === undefined || top.cp <= volume.current.cp) return;
-    const base = source.volume.find(volume.current.id);
-    if (base === undefined) return;
-    const image = Image.of(
-      source.volume,
-      selectHistory(source.volume, { snapshots: "all", top, base }),
-    );
-    const along = image.terms.filter(({ role }) => role === "top");
-    await this.#apply(node, await this.#bytesOf(image, source));
-    const here = node.volume.snapshots().map(({ id }) => id);
-    for (const { snapshot } of along) assert(here.includes(snapshot.id), "it came along");
-    this.count("pulls with history");
+  async #checkAll(): Promise<void> {
+    for (const node of this.nodes) await node.checkAll(this.truth);
+    for (const node of this.nodes) await this.#checkShadows(node);
   }
 
-  /** Any expression of snapshots, and what it restores. */
-  async #algebra(node: TestNode): Promise<void> {
+  async #step(): Promise<void> {
     const { random } = this;
-    const snapshots = node.volume.snapshots();
-    if (snapshots.length < 2) return;
-    const pick = () => random.pick(snapshots).id;
-    const [a, b, c, d] = [pick(), pick(), pick(), pick()];
-    const text = random.pick([
-      `${a} - ${b}`,
-      `${a} + ${b} - ${c}`,
-      `${a} - (${b} & ${c})`,
-      `(${a} + ${b}) & ${c}`,
-      `${a} + ${b} + ${c} - ${d}`,
-      `(${a} - ${b}) + (${c} - ${d})`,
-    ]);
-    const bits = new Map(snapshots.map((one) => [one.id, bitsOf(node.volume, one)]));
-    const wanted = new Set<number>();
-    for (let vbn = 0; vbn < CAPACITY; vbn++) {
-      if (evaluate(text, (id) => bits.get(id)!.has(vbn))) wanted.add(vbn);
-    }
-    if (wanted.size === 0) return;
-    const image = imageOfText(node.volume, text);
-    const bytes = await bytesOf(image);
-    const parsed = parseImage(bytes);
-    assertEquals(new Set(parsed.blocks.keys()), wanted, text);
-    this.count("expressions");
-    const target = image.base === undefined
-      ? Volume.incoming(lay("memory").store, node.volume.volumeId)
-      : (await this.#full(node, "memory", node.volume.resolve(image.base.id))).volume;
-    const isPlain = image.terms.every(({ role }) => role === "top");
-    if (image.header.fragment === true) {
-      const error = await assertRejects(() => applyImage(target, sourceOf(bytes)), VolcastError);
-      assertEquals(error.kind, "unsupported");
-      this.count("fragments");
-    } else if (image.top.id === image.base?.id) {
-      // All that comes besides is older than the base, which the target is at.
-      const error = await assertRejects(() => applyImage(target, sourceOf(bytes)), VolcastError);
-      assertEquals(error.kind, "nothing");
-    } else if (isPlain) {
-      await applyImage(target, sourceOf(bytes), { drainMs: 0 });
-      assertClean(target);
-      for (const snapshot of target.snapshots()) {
-        const shown = describe(target.fileSystem(snapshot), { all: true });
-        assertEquals(shown, this.#knownOf(snapshot).all, `${text}: ${snapshot.name}`);
+    const writers = this.nodes.filter(({ writes }) => writes !== undefined);
+    const origins = this.nodes.filter(({ isOrigin }) => isOrigin);
+    const replicas = this.nodes.filter(({ isOrigin }) => !isOrigin);
+    const any = random.pick(this.nodes);
+    const kind = random.below(100);
+    if (kind < 12) return await this.#change(random.pick(writers));
+    if (kind < 27) return await this.#publish(random.pick(writers));
+    if (kind < 34) return await this.#shadow(random.pick(origins));
+    if (kind < 37) return await this.#delete(random.pick(origins));
+    if (kind < 55) return await this.#pull(random.pick(replicas));
+    if (kind < 63) return await this.#mirror(random.pick(origins), random.pick(replicas));
+    if (kind < 64) return await this.#mirror(random.pick(origins), any);
+    if (kind < 67) return await this.#copy();
+    if (kind < 73) return await this.#algebra(any);
+    if (kind < 76) return await this.#offerAnything(any);
+    if (kind < 78) return await this.#promote(random.pick(replicas));
+    if (kind < 82) return await this.#resync(any);
+    if (kind < 85) return this.#beginLocal(random.pick(replicas));
+    if (kind < 91) return await this.#reopen(any);
+    if (kind < 94) return this.#read(any);
+    if (kind < 97) return await this.#confirm(random.pick(origins));
+    return await this.#pinBudget(random.pick(origins));
+  }
+
+  async #change(node: WorldNode): Promise<void> {
+    this.#touch("change", node);
+    const writes = node.writes!;
+    const { random } = this;
+    if (random.oneIn(3)) await skipBlocks(node.volume, random.below(this.capacity));
+    const { fullCount } = writes;
+    await writes.change(random.between(1, 12));
+    const then = random.below(4);
+    if (then < 2) await this.#churn(writes);
+    else if (then === 2) await writes.checkpoint();
+    if (writes.fullCount > fullCount) this.#count("full");
+  }
+
+  /** Writes one file over and over: blocks are used again, those of shadows first of all. */
+  async #churn(writes: History): Promise<void> {
+    const { random } = this;
+    const present = writes.model.root.children.get("churn");
+    // Something else may have been renamed to its name.
+    if (present !== undefined && present.type !== "file") return;
+    const most = Math.min(this.capacity, 1500) * 1000;
+    await writes.churn(random.pick([2, 6]), random.between(most / 4, most));
+  }
+
+  async #publish(node: WorldNode): Promise<void> {
+    this.#touch("snapshot", node);
+    await node.writes!.change(this.random.between(0, 8));
+    if (node.volume.shadows().length > 0 && this.random.oneIn(3)) await this.#churn(node.writes!);
+    const pointers = this.random.pick([[MASTER], [MASTER], ["stable"], []]);
+    await this.#snapshot(node, node.isOrigin ? pointers : []);
+    const { volume } = node;
+    const own = node.isOrigin ? volume.snapshots() : volume.localSnapshots();
+    if (own.length > MOST_SNAPSHOTS) await this.#delete(node, own.slice(0, 3));
+  }
+
+  async #snapshot(node: WorldNode, pointers: string[]): Promise<void> {
+    const writes = node.writes!;
+    const kept = await writes.snapshot({ pointers });
+    if (kept === undefined) return this.#count("full");
+    this.truth.learn(node.volume, node.volume.resolve(kept.id), writes.model);
+    this.#count("snapshots");
+  }
+
+  async #shadow(node: WorldNode): Promise<void> {
+    const { volume } = node;
+    const listed = volume.snapshots();
+    if (listed.length < 3) return;
+    // Several at once: there are fewer planes of shadows than shadows, and they merge.
+    for (let i = this.random.between(1, 2); i > 0; i--) {
+      // Mostly one that somebody stands on: then it is a base soon.
+      const all = volume.snapshots();
+      const bases = all.filter(({ id }) =>
+        this.nodes.some((other) => other !== node && other.volume.current.id === id)
+      );
+      const snapshot = this.random.pick(bases.length > 0 && !this.random.oneIn(3) ? bases : all);
+      this.#touch(`shadow of ${snapshot.name}`, node);
+      const isPointed = volume.pointers().some((pointer) => pointer.snapshot === snapshot.id);
+      const made = volume.exclusive((writer) => writer.shadowSnapshot(snapshot.id));
+      if (isPointed) {
+        await refused(made, "held");
+        this.#count("refused");
+        continue;
       }
-      this.count("expressions applied");
+      await made;
+      this.#committed(node);
+      this.#count("shadows");
+      // It cannot be read any more.
+      const error = assertThrows(() => volume.resolve(snapshot.id), VolcastError);
+      assertEquals(error.kind, "usage");
     }
-    target.abandon();
+    if (volume.shadows().length > 12) {
+      for (const old of volume.shadows().slice(0, 4)) {
+        if (standsOn(volume, old.id)) continue;
+        await volume.exclusive((writer) => writer.deleteSnapshot(old.id));
+      }
+      this.#committed(node);
+    }
   }
 
-  /** An image in segments, read in any order. */
-  async #tape(node: TestNode): Promise<void> {
-    const top = node.volume.find("master");
-    if (top === undefined) return;
-    const image = new Image(node.volume, top);
-    const segments = await segmentsOf(image, {
-      segmentBytes: 40_000 + this.random.below(200_000),
-      recordBytes: 512,
-    });
-    const pieces = (await Promise.all(segments.map((bytes, i) => piecesIn(`${i}`, bytes)))).flat();
-    for (let i = pieces.length - 1; i > 0; i--) {
-      const j = this.random.below(i + 1);
-      [pieces[i], pieces[j]] = [pieces[j], pieces[i]];
+  async #delete(node: WorldNode, from?: readonly Snapshot[]): Promise<void> {
+    const { volume } = node;
+    const candidates = from ?? [...volume.snapshots(), ...volume.shadows()];
+    if (candidates.length < 3) return;
+    for (const { id, name } of from ?? [this.random.pick(candidates)]) {
+      this.#touch(`delete ${name}`, node);
+      const pointers = [...volume.pointers(), ...volume.localPointers()];
+      const isHeld = pointers.some(({ snapshot }) => snapshot === id) || standsOn(volume, id);
+      const deleted = volume.exclusive((writer) => writer.deleteSnapshot(id));
+      if (isHeld) {
+        await refused(deleted, "held");
+        this.#count("refused");
+        continue;
+      }
+      await deleted;
+      this.#committed(node);
+      this.#count("deletions");
     }
-    const volume = Volume.incoming(lay("memory").store, node.volume.volumeId);
-    await applyImage(volume, new Pieces(pieces, () => {}), { drainMs: 0 });
-    const shown = describe(volume.fileSystem(volume.current), { all: true });
-    assertEquals(shown, this.#knownOf(top).all);
-    volume.abandon();
-    this.count("tapes");
   }
 
-  async #mirrorRound(): Promise<void> {
-    const source = this.nodes.find(({ volume, writes }) =>
-      volume.role === "origin" && writes !== undefined
+  /** A replica takes an increment from any node that can make it; where one needs a plane, it gets it. */
+  async #pull(node: WorldNode): Promise<void> {
+    const { random } = this;
+    const { id } = node.volume.current;
+    const others = this.nodes.filter((other) => other !== node);
+    const withShadow = others.filter(({ volume }) =>
+      volume.shadows().some((shadow) => shadow.id === id)
     );
-    if (source === undefined) return;
-    if (this.#mirror?.source !== source || source.volume.role !== "origin") {
-      this.#mirror?.standby.node?.volume.abandon();
-      const standby = new WorldStandby();
-      const of = {
+    const source = random.pick(withShadow.length > 0 && random.oneIn(2) ? withShadow : others);
+    const base = await this.#baseAt(source, node);
+    if (base === undefined) return this.#checkRelation(node, source);
+    const tops = source.volume.snapshots().filter((top) => top.id !== id);
+    if (tops.length === 0) return;
+    const top = random.oneIn(4) ? random.pick(tops) : tops.at(-1)!;
+    const withHistory = random.oneIn(4) && base.cp < top.cp;
+    const image = withHistory
+      ? Image.of(source.volume, selectHistory(source.volume, { snapshots: "all", top, base }))
+      : this.#image(source.volume, top, base);
+    this.#touch(
+      `pull ${top.name} from ${source.name} since ${
+        isShadow(base) ? "the shadow " : ""
+      }${base.name}` +
+        (withHistory ? " with history" : ""),
+      node,
+    );
+    const bytes = await this.truth.checkImage(image);
+    await this.#compareElsewhere(source, image);
+    if (withHistory) this.#count("histories");
+    if (isShadow(base)) this.#count("pulls since shadows");
+    await this.#offer(node, image, bytes);
+  }
+
+  /** What a node stands on, as a base at another one. */
+  async #baseAt(source: WorldNode, node: WorldNode): Promise<Snapshot | undefined> {
+    const { volume } = source;
+    const { current } = node.volume;
+    const base = volume.findBase(current.id);
+    if (base !== undefined || volume.lent.missing(current.id) === undefined) return base;
+    await receivePlane(volume, planeImage(node.volume, current).stream());
+    this.#count("lent planes");
+    return volume.resolveBase(current.id);
+  }
+
+  /** What is not known as a snapshot is deleted, or of another line: never mistaken for being behind. */
+  #checkRelation(node: WorldNode, source: WorldNode): void {
+    const relation = relationOf(node.volume.history, source.volume.history);
+    this.trace.push(`${this.#steps} ${node.name} knows nothing of ${source.name}'s: ${relation}`);
+    this.#count(relation);
+  }
+
+  #image(volume: Volume, top: Snapshot, base?: Snapshot): Image {
+    return this.#sabotage.image?.(volume, top, base) ?? new Image(volume, top, base);
+  }
+
+  /** I5: the same image, made by all others that can. */
+  async #compareElsewhere(source: WorldNode, image: Image): Promise<void> {
+    if (image.base === undefined || image.query !== undefined) return;
+    const others = this.nodes.filter((other) => other !== source);
+    for (const { volume } of others) {
+      const top = volume.snapshots().find(({ id }) => id === image.top.id);
+      const base = volume.findBase(image.base.id);
+      if (top === undefined || base === undefined) continue;
+      const same = this.#image(volume, top, base);
+      await this.truth.checkImage(same);
+      if (!isShadow(base) && !isShadow(image.base)) assertEquals(same.etag, image.etag);
+      this.#count("compared");
+    }
+  }
+
+  /** Offers an image to a node; it is taken or refused as it must be. @returns Whether it is current. */
+  async #offer(
+    node: WorldNode,
+    image: Image,
+    bytes: Uint8Array<ArrayBuffer>,
+  ): Promise<boolean> {
+    const { random } = this;
+    const { volume } = node;
+    const verdict = verdictOf(volume, image);
+    const before = volume.current.id;
+    if (verdict !== "fits") {
+      const active = volume.active.id;
+      await refused(applyImage(volume, sourceOf(bytes), { drainMs: 0 }), verdict);
+      assertEquals([volume.current.id, volume.active.id], [before, active]);
+      this.#count("refused");
+      return false;
+    }
+    if (random.oneIn(8)) {
+      // Cut off: what came is noted, and anything may follow.
+      const cut = bytes.subarray(0, random.below(bytes.length));
+      await refused(applyImage(volume, sourceOf(cut), { drainMs: 0, recordBytes: 1 }), "damaged");
+      assertEquals(volume.current.id, before);
+      if (volume.superblock.branch === undefined) node.writes = undefined;
+      this.trace.push(`${this.#steps}   cut off at byte ${cut.length} of ${bytes.length}`);
+      this.#count("cut off");
+      return false;
+    }
+    const isSinceShadow = image.base !== undefined && isShadow(image.base);
+    const { blocks } = parseImage(bytes);
+    const live = this.truth.of(before).had;
+    const stagedCount = [...blocks.keys()].filter((vbn) => live.has(vbn)).length;
+    if (isSinceShadow && stagedCount > 0) this.#count("staged");
+    if (random.oneIn(isSinceShadow ? 2 : 6)) {
+      return await this.#crashWithin(node, image, { bytes, stagedCount });
+    }
+    const source = random.oneIn(4) ? await this.#tape(image) : sourceOf(bytes);
+    try {
+      const applied = await applyImage(volume, source, { drainMs: 0 });
+      assertEquals([applied.top, volume.current.id], [image.top.id, image.top.id]);
+    } catch (error) {
+      // No room to stage is no fault; the local changes are gone all the same.
+      if (!(error instanceof VolcastError) || error.kind !== "full") throw error;
+      assert(isShadow(image.base!), error.message);
+      assertEquals(volume.current.id, before);
+      if (volume.superblock.branch === undefined) node.writes = undefined;
+      throw error;
+    }
+    await node.received();
+    this.#count("pulls");
+    return true;
+  }
+
+  /** The disks fail somewhere within an image, and another process finds what is there. */
+  async #crashWithin(
+    node: WorldNode,
+    image: Image,
+    { bytes, stagedCount }: { bytes: Uint8Array<ArrayBuffer>; stagedCount: number },
+  ): Promise<boolean> {
+    const { random } = this;
+    const before = node.volume.current.id;
+    // Mostly near the flip: local zone, map of staged blocks, superblock and the way back of each.
+    const { blockCount } = image.header;
+    const limit = random.oneIn(2)
+      ? random.below(blockCount + 4)
+      : blockCount + random.below(stagedCount + 20);
+    const heal = failAfter(node.place, limit);
+    let error: unknown;
+    try {
+      await applyImage(node.volume, sourceOf(bytes), { drainMs: 0, recordBytes: 100_000 });
+    } catch (thrown) {
+      error = thrown;
+    } finally {
+      heal();
+    }
+    if (error !== undefined) {
+      const isExpected = error instanceof VolcastError && ["io", "full"].includes(error.kind);
+      if (!isExpected) throw error;
+      this.#count("crashes within images");
+    } else node.writes = undefined;
+    await node.reopen("crash", random.fork());
+    const { current, superblock } = node.volume;
+    assert([before, image.top.id].includes(current.id), current.id);
+    if (error === undefined) assertEquals(current.id, image.top.id);
+    if (superblock.remap !== undefined) this.#count("found staged");
+    this.trace.push(
+      `${this.#steps}   crash after ${limit} blocks of ${blockCount}: at ${current.name}` +
+        (superblock.remap === undefined ? "" : ", with staged blocks"),
+    );
+    return current.id === image.top.id;
+  }
+
+  /** An image in segments, in random order. */
+  async #tape(image: Image): Promise<ImageSource & Pieces> {
+    const { random } = this;
+    const segmentBytes = random.between(20_000, 300_000);
+    const media = await segmentsOf(image, { segmentBytes, recordBytes: 512 });
+    const left = await Promise.all(media.map((medium, i) => piecesIn(`tape ${i}`, medium)));
+    const shuffled = media.map(() => left.splice(random.below(left.length), 1)[0]);
+    this.#count("tapes");
+    return new Pieces(shuffled.flat(), (text) => {
+      throw new Error(text);
+    });
+  }
+
+  /** A round of the program's own mirror, over marks. */
+  async #mirror(node: WorldNode, standby: WorldNode): Promise<void> {
+    if (node === standby) return;
+    this.#touch(`mirror from ${node.name}`, standby);
+    this.#touched.push(node);
+    const key = `${node.name} ${standby.name}`;
+    let mirror = this.#mirrors.get(key);
+    if (mirror === undefined || this.random.oneIn(6)) {
+      const full = this.random.oneIn(5);
+      const line = this.#standby(node, standby);
+      const source = {
         get volume() {
-          return source.volume;
+          return node.volume;
         },
         get volumeIfAny() {
-          return source.volume;
+          return node.volume;
         },
       };
-      this.#mirror = { source, standby, mirror: new Mirror(of, standby) };
+      // Another handle of the volume had other marks.
+      mirror = new Mirror(source, line, { full });
+      this.#mirrors.set(key, mirror);
     }
+    const { volume } = node;
+    const there = standby.volume;
+    const isKnown = volume.snapshots().some(({ id }) => id === there.current.id) &&
+      there.root.epoch <= volume.root.epoch;
+    const before = there.current.id;
     try {
-      const { mirror } = this.#mirror;
-      const result = await this.#mayCommit(source, () => mirror.round());
-      // What was begun before is gone on with, and may be old.
-      if (result.kind !== "nothing" && result.resumed) {
-        await this.#mayCommit(source, () => mirror.round());
-      }
+      const result = await mirror.round();
+      assertEquals(standby.volume.current.id, result.top);
+      this.#count(result.kind === "nothing" ? "mirrored nothing" : "mirrors");
     } catch (error) {
-      // A standby of a line that was given up: begun anew with the next round.
-      const isLost = error instanceof VolcastError && error.kind === "diverged";
-      if (!isLost) throw error;
-      this.#mirror.standby.node?.volume.abandon();
-      this.#mirror = undefined;
-      return this.count("mirrors lost");
+      if (!(error instanceof VolcastError) || error.kind !== "diverged") throw error;
+      assert(standby.isOrigin || !isKnown, error.message);
+      assertEquals(standby.volume.current.id, before);
+      this.#count("refused");
     } finally {
-      this.#note(source);
+      // Whatever became of it, its snapshots are in a consistency point.
+      this.#learnNew(node);
     }
-    const { volume } = this.#mirror.standby.node!;
-    const shown = describe(volume.fileSystem(volume.current));
-    assertEquals(shown, source.writes!.model.describe(), "the standby");
-    this.count("mirror rounds");
   }
 
-  /** A node's place is taken by a copy of what it is at, on another make of store. */
-  async #copy(node: TestNode): Promise<void> {
-    const { volume, kind } = node;
-    if (volume.role === "origin" || kind === "memory") return;
-    const { laid, volume: copy } = await this.#full(node, kind, volume.current);
-    node.replace(laid, copy);
-    this.count("copies");
+  #standby(node: WorldNode, standby: WorldNode): Standby {
+    const position = (): StandbyPosition => {
+      const { volume } = standby;
+      const { id, name, cp } = volume.current;
+      return {
+        node: standby.name,
+        role: volume.role,
+        volumeId: volume.volumeId,
+        current: { id, name, cp },
+        epoch: volume.root.epoch,
+      };
+    };
+    const take = async (image: Image): Promise<void> => {
+      this.#learnNew(node);
+      const bytes = await this.truth.checkImage(image);
+      const { volume } = node;
+      await this.truth.checkImage(new Image(volume, image.top, image.base));
+      if (image.base === undefined) return await this.#refill(standby, image, bytes, "memory");
+      await this.#offer(standby, image, bytes);
+      if (standby.volume.current.id !== image.top.id) throw new VolcastError("full", "cut off");
+    };
+    return {
+      name: standby.name,
+      position: () => Promise.resolve(position()),
+      take: (image) => take(image),
+    };
   }
 
-  #beginChanges(node: TestNode): void {
-    const { volume, kind, laid } = node;
-    if (node.writes !== undefined || kind !== "memory") return;
-    const { model } = this.#knownOf(volume.current);
-    const prefix = `${node.name}.${++this.#prefixes}.`;
-    const at = { store: laid.store as MemoryStore, volume, model };
-    node.writes = History.resume(at, this.random.fork(), {
-      volume: OPEN,
-      writeBytes: 20_000,
-      prefix,
-    });
+  /** Snapshots that others than the history took are known from now on. */
+  #learnNew(node: WorldNode): void {
+    for (const snapshot of node.volume.snapshots()) {
+      if (this.truth.knows(snapshot.id)) continue;
+      this.truth.learn(node.volume, snapshot, node.writes!.model);
+      this.#committed(node);
+      this.#count("snapshots");
+    }
+    if (!node.volume.dirtyBytes) this.#committed(node);
   }
 
-  async #change({ writes }: TestNode): Promise<void> {
-    await writes?.change(this.random.between(1, 6));
-    if (this.random.oneIn(2)) await writes?.checkpoint();
+  /** A new volume from a full image takes a replica's place, or is a new node. */
+  async #copy(wanted?: Make): Promise<void> {
+    const { random } = this;
+    const replicas = this.nodes.filter(({ isOrigin }) => !isOrigin);
+    const source = random.pick(this.nodes);
+    const make = wanted ?? random.pick(["memory", "packed", "striped", "overlay"] as const);
+    const { volume } = source;
+    const tops = volume.snapshots();
+    const top = random.oneIn(3) ? random.pick(tops) : tops.at(-1)!;
+    const withHistory = make !== "overlay" && random.oneIn(2);
+    const image = withHistory
+      ? Image.of(volume, selectHistory(volume, { snapshots: "all", top }))
+      : new Image(volume, top);
+    const bytes = await this.truth.checkImage(image);
+    let node = wanted === undefined && replicas.length > 3 ? random.pick(replicas) : undefined;
+    if (node === source) return;
+    if (node === undefined && this.nodes.length > 6) return;
+    const name = node?.name ?? `n${++this.#names}`;
+    if (node === undefined) {
+      const place = newPlace("memory", this.capacity);
+      node = new WorldNode(name, place, Volume.incoming(place.store, VOLUME_ID));
+      this.nodes.push(node);
+    }
+    this.#touch(`copy of ${source.name} to a ${make}${withHistory ? " with history" : ""}`, node);
+    await this.#refill(node, image, bytes, make);
+    this.#count(`copies to ${make}`);
   }
 
-  async #promote(node: TestNode): Promise<void> {
-    const { role, root, history: before } = node.volume;
-    if (role === "origin" || root.epoch > EPOCHS || node.kind !== "memory") return;
-    this.#beginChanges(node);
-    await node.volume.promote();
-    node.writes!.committed = node.writes!.model.clone();
-    const { epoch, takeovers } = node.volume.history;
-    assertEquals([epoch, takeovers.length], [before.epoch + 1, before.epoch]);
-    this.count("takeovers");
+  async #refill(
+    node: WorldNode,
+    image: Image,
+    bytes: Uint8Array<ArrayBuffer>,
+    make: Make,
+  ): Promise<void> {
+    if (make === "overlay") {
+      const base = new Pieces(await piecesIn("base", bytes), () => {});
+      const place = await newOverlay(base);
+      node.replace(place, await adopted(place, base));
+    } else {
+      const place = newPlace(make, this.capacity);
+      const volume = Volume.incoming(place.store, VOLUME_ID, { ...OPEN, now: tickingClock() });
+      const source = this.random.oneIn(3) ? await this.#tape(image) : sourceOf(bytes);
+      await applyImage(volume, source);
+      node.replace(place, volume);
+    }
+    assertEquals(node.volume.current.id, image.top.id);
+    for (const { role, snapshot } of image.terms) {
+      if (role === "top") assert(node.volume.find(snapshot.id) !== undefined, snapshot.name);
+    }
   }
 
-  /** Back to the newest snapshot in common with another origin, and forward. */
-  async #resync(node: TestNode): Promise<void> {
-    const origins = this.nodes.filter((one) => one.volume.role === "origin" && one !== node);
-    if (origins.length === 0) return;
-    const source = this.random.pick(origins);
+  /** A random expression, and whoever stands on what it needs takes it. */
+  async #algebra(source: WorldNode): Promise<void> {
+    const { volume } = source;
+    const ids = volume.snapshots().map(({ id }) => id);
+    // Mostly one that some node could take: an increment of whatever it stands on.
+    const stands = this.nodes.map((other) => other.volume.current.id).filter((id) =>
+      ids.includes(id)
+    );
+    const left = this.#expression(ids, 2);
+    const text = stands.length > 0 && !this.random.oneIn(3)
+      ? `${left.includes(" ") ? `(${left})` : left} - ${this.random.pick(stands)}`
+      : this.#expression(ids, 3);
+    const resolved = resolveExpression(volume, text);
+    const image = Image.of(volume, selectImage(volume, resolved));
+    this.trace.push(`${this.#steps} ${source.name}: image of ${text}`);
+    const bytes = await this.truth.checkExpression(image, text);
+    this.#count("expressions");
+    const others = this.nodes.filter((other) => other !== source);
+    const fitting = others.filter((other) => verdictOf(other.volume, image) === "fits");
+    const node = this.random.pick(fitting.length > 0 ? fitting : others);
+    this.#touch(`takes it from ${source.name}`, node);
+    if (await this.#offer(node, image, bytes)) this.#count("expressions applied");
+  }
+
+  #expression(ids: readonly string[], depth: number): string {
+    const { random } = this;
+    if (depth === 0 || random.oneIn(4)) return random.pick(ids);
+    const operator = random.pick(["+", "+", "-", "-", "&"]);
+    const [left, right] = [0, 1].map(() => this.#expression(ids, depth - 1));
+    return `${left} ${operator} ${right.includes(" ") ? `(${right})` : right}`;
+  }
+
+  /** Any image at all for a node: mostly one that it has to refuse. */
+  async #offerAnything(node: WorldNode): Promise<void> {
+    const { random } = this;
+    const { volume } = random.pick(this.nodes.filter((other) => other !== node));
+    const all = volume.snapshots();
+    const [top, base] = [random.pick(all), random.oneIn(3) ? undefined : random.pick(all)];
+    const image = new Image(volume, top, base);
+    this.#touch(`is offered ${top.name} since ${base?.name ?? "nothing"}`, node);
+    await this.#offer(node, image, await this.truth.checkImage(image));
+  }
+
+  async #promote(node: WorldNode): Promise<void> {
+    const origins = this.nodes.filter(({ isOrigin }) => isOrigin);
+    if (node.place.make === "overlay" || origins.length > 2) return;
+    this.#touch("promote", node);
+    const { volume } = node;
+    const { epoch } = volume.history;
+    this.#beginWriting(node);
+    await volume.promote();
+    this.#committed(node);
+    assertEquals([volume.role, volume.history.epoch], ["origin", epoch + 1]);
+    this.#count("takeovers");
+  }
+
+  /** Back to the newest snapshot in common with another node, or to any of its own. */
+  async #resync(node: WorldNode): Promise<void> {
+    const { random } = this;
+    const { volume } = node;
+    const others = this.nodes.filter((other) => other !== node);
+    // Somebody has to write.
+    if (!others.some(({ isOrigin }) => isOrigin) || volume.snapshots().length === 0) return;
+    const source = random.pick(others);
     const theirs = new Set(source.volume.snapshots().map(({ id }) => id));
-    const common = node.volume.snapshots().findLast(({ id }) => theirs.has(id));
-    if (common === undefined) return this.count("nothing in common");
-    await node.volume.goBack(common);
-    assertEquals(node.volume.current.id, common.id);
-    node.settle(this.random.oneIn(2));
-    this.count("resyncs");
-    const master = source.volume.find("master");
-    if (master === undefined || master.id === common.id) return;
-    const image = new Image(source.volume, master, source.volume.resolve(common.id));
-    await this.#apply(node, await this.#bytesOf(image, source));
+    const plan = planResync(volume, theirs);
+    const to = random.oneIn(3) ? random.pick(volume.snapshots()) : plan.common;
+    if (to === undefined) return this.#count("nothing in common");
+    this.#touch(`goes back to ${to.name}`, node);
+    if (node.isOrigin) this.#count("origins back");
+    await volume.goBack(to);
+    assertEquals([volume.role, volume.current.id], ["replica", to.id]);
+    await node.received();
+    this.#count("back");
+    if (random.oneIn(2)) return;
+    await this.#reopen(node);
   }
 
-  async #crash(node: TestNode): Promise<void> {
-    this.count("crashes");
-    if (node.writes === undefined) node.settle(true);
-    else if (this.random.oneIn(2)) node.writes.crash();
-    else await node.writes.reopen();
+  /** Local changes, until an image comes in. */
+  #beginLocal(node: WorldNode): void {
+    if (node.place.make === "overlay" || node.writes !== undefined) return;
+    this.#touch("local writes", node);
+    this.#beginWriting(node);
+    this.#count("local writes");
+  }
+
+  #beginWriting(node: WorldNode): void {
+    if (node.writes !== undefined) return;
+    node.write(this.truth.of(node.volume.current.id).model, this.random.fork());
+  }
+
+  async #reopen(node: WorldNode): Promise<void> {
+    const how = this.random.oneIn(2) ? "in order" : "crash";
+    this.#touch(`reopen, ${how}`, node);
+    await node.reopen(how, this.random.fork());
+    this.#count(how === "crash" ? "crashes" : "reopened");
+  }
+
+  #read(node: WorldNode): void {
+    if (node.volume.snapshots().length === 0) return;
+    const { id, name } = this.random.pick(node.volume.snapshots());
+    this.#touch(`somebody reads ${name}`, node);
+    node.read(id, this.truth.of(id).all);
+  }
+
+  /** A site is noted where it stands; nobody deletes that from now on. */
+  async #confirm(node: WorldNode): Promise<void> {
+    const { volume } = node;
+    const site = this.random.pick(this.nodes.filter((other) => other !== node));
+    const { id } = site.volume.current;
+    if (volume.findBase(id) === undefined) return;
+    this.#touch(`${site.name} stands on ${id}`, node);
+    await volume.updateLocal(({ sites }) => {
+      sites[site.name] = { snapshot: id, needs: [], confirmedAt: 0 };
+    });
+    this.#count("confirmed");
+  }
+
+  /** Bases of sites that keep too much become shadows; those of mirrors do not. */
+  async #pinBudget(node: WorldNode): Promise<void> {
+    this.#touch("pin budget", node);
+    const { volume } = node;
+    const { cp } = volume.current;
+    const log: string[] = [];
+    const holder = new Node({ name: node.name, path: node.name, volume });
+    const before = volume.shadows().length;
+    const mirrored = volume.snapshots().filter(({ name }) => name.startsWith("mirror."));
+    await new PinBudget(holder, { bytes: 20_000, log: (text) => log.push(text) }).enforce();
+    for (const { id, name } of mirrored) assert(volume.find(id) !== undefined, name);
+    if (volume.current.cp !== cp) this.#committed(node);
+    if (volume.shadows().length > before) this.#count("shadows by budget");
+  }
+
+  /** Some shadows of a node as bases of anything that it has, older tops too. */
+  async #checkShadows({ volume }: WorldNode): Promise<void> {
+    const [tops, shadows] = [volume.snapshots(), volume.shadows()];
+    if (tops.length === 0 || shadows.length === 0) return;
+    for (let i = 0; i < 3; i++) {
+      const image = new Image(volume, this.random.pick(tops), this.random.pick(shadows));
+      await this.truth.checkImage(image);
+    }
+  }
+
+  /** What was changed at an origin is in a consistency point. */
+  #committed({ writes }: WorldNode): void {
+    if (writes !== undefined) writes.committed = writes.model.clone();
+  }
+
+  #touch(what: string, node: WorldNode): void {
+    this.trace.push(`${this.#steps} ${node.name}: ${what}`);
+    if (!this.#touched.includes(node)) this.#touched.push(node);
+  }
+
+  #count(what: string): void {
+    this.counts[what] = (this.counts[what] ?? 0) + 1;
   }
 }
 
-/** An expression of ids, for one block: by the book, with no plane. */
-function evaluate(text: string, has: (id: string) => boolean): boolean {
-  const tokens = text.match(/\d+-[0-9a-f]{8}|[()+&-]/g)!;
-  let at = 0;
-  const operand = (): boolean => {
-    const token = tokens[at++];
-    if (token !== "(") return has(token);
-    const value = terms();
-    at++;
-    return value;
-  };
-  const product = (): boolean => {
-    let value = operand();
-    while (tokens[at] === "&") {
-      at++;
-      value = operand() && value;
-    }
-    return value;
-  };
-  const terms = (): boolean => {
-    let value = product();
-    while (tokens[at] === "+" || tokens[at] === "-") {
-      const isSum = tokens[at++] === "+";
-      const right = product();
-      value = isSum ? value || right : value && !right;
-    }
-    return value;
-  };
-  return terms();
+function standsOn(volume: Volume, id: string): boolean {
+  return Object.values(volume.local.sites)
+    .some(({ snapshot, needs }) => snapshot === id || needs.includes(id));
+}
+
+/** Refused with an error of this kind. */
+async function refused(promise: Promise<unknown>, kind: string): Promise<void> {
+  const error = await assertRejects(() => promise, VolcastError);
+  assertEquals(error.kind, kind, error.message);
+}
+
+/** What a node has to say to an image, by the definitions alone. */
+function verdictOf(volume: Volume, image: Image): Verdict {
+  if (image.header.fragment === true) return "unsupported";
+  if (volume.role === "origin") return "diverged";
+  if (image.top.id === volume.current.id) return "nothing";
+  if (image.base === undefined) return "diverged";
+  const withRole = (role: string) =>
+    image.terms.filter((term) => term.role === role).map(({ snapshot }) => snapshot.id);
+  const required = withRole("required");
+  const here = new Set(volume.snapshots().map(({ id }) => id));
+  const bases = [...withRole("alternative"), ...required, image.base.id];
+  if (required.length > 0 && bases.some((id) => !here.has(id))) return "diverged";
+  return bases.includes(volume.current.id) ? "fits" : "diverged";
 }

@@ -1,19 +1,30 @@
 import {
   assert,
   assertEquals,
+  assertMatch,
   assertRejects,
   assertStringIncludes,
   assertThrows,
 } from "@std/assert";
-import { equalPlanes, hasBit, popcount, VolcastError } from "../../src/core/mod.ts";
+import {
+  difference,
+  equalPlanes,
+  hasBit,
+  intersection,
+  popcount,
+  VolcastError,
+} from "../../src/core/mod.ts";
 import { emptyInode, encodeSnapshots, INO, SHADOW_SLOTS } from "../../src/format/mod.ts";
+import { applyImage } from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import { BlockTree, fsck, MAX_SNAPSHOTS, Volume, type Writer } from "../../src/volume/mod.ts";
+import { STRIPED } from "../helpers/arrangements.ts";
 import { assertClean, skipBlocks, tickingClock } from "../helpers/history.ts";
 import { Random } from "../helpers/random.ts";
-import { advance, bitsOf, replicaOf } from "../helpers/replicas.ts";
+import { advance, bitsOf, imageOf, replicaOf } from "../helpers/replicas.ts";
 import { checkShadows, type Contents, contentsOf } from "../helpers/shadow_history.ts";
 import { copyOf, flipBit } from "../helpers/stores.ts";
+import { sourceOfImage } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
 
 /** A volume whose snapshots `names` each wrote `blocks` blocks of one file anew. */
@@ -326,6 +337,38 @@ test("the planes of shadows are the same at every node that has the root", async
   }
   await volume.close();
   await replica.volume.close();
+});
+
+test("local changes use blocks of shadows again, and fsck knows whose shadows say so", async () => {
+  for (const breaks of [false, true]) {
+    const { volume: origin } = await withSnapshots(["a", "b"], { capacity: 600 });
+    // It has the blocks of what becomes a shadow, and its store forgets none.
+    const { store, disks } = STRIPED.create(600);
+    const replica = Volume.incoming(store, origin.volumeId);
+    await applyImage(replica, sourceOfImage(imageOf(origin, "a")));
+    await makeShadow(origin, "a");
+    await origin.exclusive((writer) => writer.takeSnapshot("c"));
+    await advance(replica, origin, "c");
+    await replica.close();
+    const site = Volume.open(STRIPED.open(disks), { localWrites: true, now: tickingClock() });
+    const before = site.shadowPlane(site.shadows()[0].id);
+    const here = site.plane(site.current);
+    if (breaks) {
+      await site.exclusive(({ space }) => {
+        space.shadows!.clear = () => {};
+      });
+    }
+    const usedAgain = () =>
+      popcount(intersection(difference(before, here), site.plane(site.active)));
+    for (let i = 0; i < 100 && usedAgain() <= 10; i++) await rewrite(site, 50 + i, 20);
+    assert(usedAgain() > 10, `${usedAgain()} blocks are used again`);
+    const findings = fsck(site).findings.map(({ snapshot, problem }) => `${snapshot}: ${problem}`);
+    // The shadow of what was applied has them still: it is about the parent's blocks.
+    if (!breaks) assertEquals(findings, []);
+    else assertMatch(findings[0], /^active: .*[Tt]he shadow 'a'/);
+    await site.close();
+    await origin.close();
+  }
 });
 
 test("a plane that cannot be read is neither deleted nor made a shadow, and nothing is lost", async () => {
