@@ -1,6 +1,6 @@
 /**
  * Who may change things. Reading is open; what changes state needs a bearer token, unless the server
- * has none and listens on loopback only. A site's own token lets it do what a site does, and names it.
+ * has none at all and listens on loopback only. A site's own token lets it do what a site does, and names it.
  *
  * @module
  */
@@ -34,7 +34,7 @@ export class Access {
     const { admin, sites = new Map() } = options.tokens;
     this.#admin = admin === undefined ? undefined : digestOf(admin);
     this.#sites = [...sites].map(([site, token]) => ({ site, digest: digestOf(token) }));
-    this.#openToAll = options.loopback && admin === undefined;
+    this.#openToAll = options.loopback && admin === undefined && this.#sites.length === 0;
   }
 
   /** What the bearer of a request's headers may do. @throws {VolcastError} `denied` for a wrong token. */

@@ -74,6 +74,26 @@ Deno.test("a site's token names the site and lets it confirm, and nothing else",
   assertEquals(plain.headers.get("volcast-base"), june3);
 });
 
+Deno.test("a server that has given a token to a site is open to nobody, on loopback neither", async () => {
+  await using origin = await makeNode({ tokens: { sites: new Map([["paris", "p"]]) } });
+  const june3 = await origin.publish("june3", { a: "one" });
+  const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
+  const confirm = async (headers: Record<string, string>) =>
+    (await origin.get("/sites/paris", {
+      method: "PUT",
+      body: JSON.stringify({ snapshot: june3 }),
+      headers,
+    })).status;
+  assertEquals(await confirm(bearer("p")), 200);
+  assertEquals(await confirm(bearer("q")), 403);
+  assertEquals(await confirm({}), 403);
+  for (const headers of [{}, bearer("p"), bearer("q")]) {
+    assertEquals((await origin.get("/snapshots", snapshot("x", headers))).status, 403);
+    const plane = await origin.get("/sites/rome/plane", { method: "PUT", body: "x", headers });
+    assertEquals(plane.status, 403);
+  }
+});
+
 Deno.test("publish takes a tar as one step, and refuses before it takes anything", async () => {
   await using origin = await makeNode();
   const tar = () =>
