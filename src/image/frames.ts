@@ -23,13 +23,14 @@ export interface Totals {
   frames: number;
   /** Runs counted across pages: a run that goes on in the next page is one. */
   longRuns: number;
+  /** VBN behind the last block. */
+  end: number;
 }
 
 /** Counts blocks, runs and frames of a plane, page by page. Pages without a block are left out. */
 export function countPages(plane: Plane): { pages: PageCounts[]; totals: Totals } {
   const pages: PageCounts[] = [];
-  const totals: Totals = { blocks: 0, runs: 0, frames: 0, longRuns: 0 };
-  let end = -1;
+  const totals: Totals = { blocks: 0, runs: 0, frames: 0, longRuns: 0, end: -1 };
   for (const index of plane.pages()) {
     let blocks = 0;
     let runs = 0;
@@ -39,8 +40,8 @@ export function countPages(plane: Plane): { pages: PageCounts[]; totals: Totals 
       runs++;
       frames += framesOfRun(start, count);
       const vbn = index * PAGE_BITS + start;
-      if (vbn !== end) totals.longRuns++;
-      end = vbn + count;
+      if (vbn !== totals.end) totals.longRuns++;
+      totals.end = vbn + count;
     });
     if (blocks === 0) continue;
     pages.push({ index, blocks, runs, frames });

@@ -16,7 +16,14 @@
  */
 
 import { createHash } from "node:crypto";
-import { assert, difference, forEachRunOfPage, PAGE_BITS, type Plane } from "../core/mod.ts";
+import {
+  assert,
+  damaged,
+  difference,
+  forEachRunOfPage,
+  PAGE_BITS,
+  type Plane,
+} from "../core/mod.ts";
 import {
   checksum,
   encodeEnd,
@@ -64,6 +71,17 @@ export interface ImageName {
   readonly base: string | undefined;
   /** Id of the top. */
   readonly top: string;
+}
+
+/** A plane is read from a disk: who made its checksums right may have put anything into it. */
+function checkWithin({ zone }: Volume, { name }: Snapshot, end: number): void {
+  if (end <= zone.capacity) return;
+  throw damaged(
+    `Cannot make an image of '${name}': a plane has VBN ${
+      end - 1
+    }, the volume ${zone.capacity} blocks`,
+    "Run: volcast fsck",
+  );
 }
 
 /** A planned image; nothing was read yet but planes. */
@@ -130,6 +148,7 @@ export class Image {
       this.terms.map(({ role, snapshot }) => ({ role, ...endOf(snapshot) })),
     );
     const sent = countPages(plane);
+    checkWithin(volume, top, sent.totals.end);
     const gone = deallocated === undefined ? undefined : countPages(deallocated);
     this.#pages = sent.pages;
     this.longRuns = sent.totals.longRuns;

@@ -41,7 +41,7 @@ test("frames cover each run, cross no multiple of 256 and are counted right", as
       const page = pages.find((counted) => counted.index === index);
       assertEquals(page?.frames ?? 0, list.length);
     }
-    assertEquals(totals, { blocks, frames, runs, longRuns });
+    assertEquals(totals, { blocks, frames, runs, longRuns, end });
     assertEquals(pages.reduce((sum, page) => sum + page.blocks, 0), blocks);
   });
 });

@@ -226,8 +226,9 @@ test("a block that was changed at a parent, its checksum the same, is refused be
       const reopened = Volume.open(parent.store);
       bytes = await bytesOf(imageOf(reopened, next.top.id, first.top.id));
       reopened.abandon();
-    } catch {
-      // It was metadata, and means nothing any more: the parent itself fails.
+    } catch (error) {
+      // It was metadata, and means nothing any more: the parent itself says so.
+      assert(error instanceof VolcastError, String(error));
     }
     if (bytes !== undefined) {
       const error = await assertRejects(
