@@ -7,7 +7,7 @@
 import { Hono } from "hono";
 import { BLOCK_SIZE, sealedId } from "../../format/mod.ts";
 import { sealOf } from "../../replication/mod.ts";
-import { MASTER, sitePins } from "../../volume/mod.ts";
+import { MASTER, sitePins, type Volume } from "../../volume/mod.ts";
 import { volumeStatus } from "../describe.ts";
 import type { Env, RouteContext } from "../env.ts";
 import { mirroringJson, mirroringMetrics } from "../mirror_status.ts";
@@ -138,15 +138,7 @@ function metricsOf(c: RouteContext): string {
     );
   }
   lines.push(...mirroringMetrics(node));
-  const { seals = {} } = volume.local;
-  if (Object.keys(seals).length > 0) {
-    lines.push("# HELP volcast_seal_expires_timestamp_seconds Until when a pointer's seal counts.");
-    lines.push("# TYPE volcast_seal_expires_timestamp_seconds gauge");
-    for (const [pointer, text] of Object.entries(seals)) {
-      const seconds = Number(sealOf(text).expiresAt / 1_000_000n) / 1000;
-      lines.push(`volcast_seal_expires_timestamp_seconds{pointer="${pointer}"} ${seconds}`);
-    }
-  }
+  lines.push(...sealMetrics(volume));
   if (node.pinBudgetBytes !== undefined) {
     gauge("pin_budget_bytes", "Bytes that a site's base may keep.", node.pinBudgetBytes);
   }
@@ -169,4 +161,13 @@ function metricsOf(c: RouteContext): string {
     sitePins(volume).map(({ site, blocks }) => [site, blocks * BLOCK_SIZE]),
   );
   return lines.join("\n") + "\n";
+}
+
+function sealMetrics({ local: { seals = {} } }: Volume): string[] {
+  const name = "volcast_seal_expires_timestamp_seconds";
+  const values = Object.entries(seals).map(([pointer, text]) =>
+    `${name}{pointer="${pointer}"} ${Number(sealOf(text).expiresAt / 1_000_000n) / 1000}`
+  );
+  if (values.length === 0) return [];
+  return [`# HELP ${name} Until when a pointer's seal counts.`, `# TYPE ${name} gauge`, ...values];
 }
