@@ -5,6 +5,7 @@
  */
 
 import { z } from "zod";
+import { shortList } from "../core/mod.ts";
 import type { Flushed } from "../volume/mod.ts";
 import { counted, fields, showName } from "./text.ts";
 import { showBytes, showExactBytes } from "./units.ts";
@@ -33,6 +34,14 @@ const STATUS = z.object({
     lagBytes: count.nullish(),
     error: z.string().nullish(),
   })).optional(),
+  scrub: z.object({
+    startedAt: z.string().nullish(),
+    completedAt: z.string().nullish(),
+    checkedBlocks: count,
+    healedBlocks: count,
+    badBlocks: count,
+    affected: z.array(z.string()),
+  }).nullish(),
   standby: z.object({ coming: z.object({ top: z.string(), state: z.string() }).optional() })
     .optional(),
   volume: z.object({
@@ -84,6 +93,7 @@ export function statusText(value: unknown): string {
     ],
     ["standby", standby === undefined ? undefined : "takes what a mirror sends"],
     ...(parsed.data.mirrors ?? []).flatMap(mirrorRows),
+    ...scrubRows(parsed.data.scrub),
     ["volume", volume === null ? "none yet: the first full image has not come in" : undefined],
     ...volumeRows(parsed.data),
   ]);
@@ -97,6 +107,19 @@ function mirrorRows(mirror: NonNullable<z.output<typeof STATUS>["mirrors"]>[numb
     ["mirror to", `${to}${at}${lag}${phase === "idle" ? "" : `, ${phase}`}`],
     ["up to date", succeededAt ? `when last asked, ${succeededAt}` : "not yet"],
     ["last failure", error ? showName(error) : undefined],
+  ];
+}
+
+function scrubRows(scrub: z.output<typeof STATUS>["scrub"]): Rows {
+  if (!scrub) return [];
+  const { startedAt, completedAt, checkedBlocks, healedBlocks, badBlocks, affected } = scrub;
+  const state = startedAt ? `since ${startedAt}` : "idle";
+  return [
+    ["scrub", `${state}, ${counted(checkedBlocks, "block")} looked at`],
+    ["all looked at", completedAt ?? "not yet"],
+    ["healed", healedBlocks === 0 ? undefined : counted(healedBlocks, "block")],
+    ["bad", badBlocks === 0 ? undefined : counted(badBlocks, "block")],
+    ["bad in", affected.length === 0 ? undefined : shortList(affected.map(showName))],
   ];
 }
 

@@ -43,7 +43,7 @@ export function createApp(
       new VolcastError(
         "not-found",
         `Cannot find ${c.req.path.slice(0, 200)}: there is no such route`,
-        "Routes: /replicate /images /image /plan /snapshots /pointers /sites /seals /files /archive /diff /promote /events /status",
+        "Routes: /replicate /images /image /plan /snapshots /pointers /sites /seals /files /archive /diff /promote /scrub /events /status",
       ),
     )
   );

@@ -100,6 +100,7 @@ export class Checksums {
       const expected = this.#table[first + at / BLOCK_SIZE];
       const found = checksum(blocks.subarray(at, at + BLOCK_SIZE));
       if (found === expected) continue;
+      this.#io.noted?.({ vbn: vbn + at / BLOCK_SIZE, crc: expected }, this.#io);
       throw damaged(
         `Cannot send VBN ${vbn + at / BLOCK_SIZE}: its checksum is ${
           hex(found)
@@ -111,14 +112,16 @@ export class Checksums {
 }
 
 /** Whether a block is in a plane whose pages are computed when read: neighbours share a page. */
-function membership(plane: Plane): (vbn: number) => boolean {
+export function membership(plane: Plane): (vbn: number) => boolean {
   let index = -1;
   let page: Uint32Array;
   return (vbn) => {
     const wanted = Math.floor(vbn / PAGE_BITS);
     if (wanted !== index) {
+      // A page that cannot be read leaves nothing behind.
+      index = -1;
+      page = plane.page(wanted);
       index = wanted;
-      page = plane.page(index);
     }
     return (page[(vbn % PAGE_BITS) >>> 5] >>> (vbn & 31) & 1) === 1;
   };

@@ -7,6 +7,7 @@
 export * from "./adopt.ts";
 export * from "./apply.ts";
 export * from "./byte_reader.ts";
+export { membership } from "./checksums.ts";
 export * from "./frame_reader.ts";
 export * from "./frames.ts";
 export * from "./image.ts";

@@ -16,7 +16,15 @@
 
 import { BitPlane, PAGE_BITS, pageCountOf, type Plane, VolcastError } from "../core/mod.ts";
 import { checksum, idOf, type Pointer } from "../format/mod.ts";
-import { BlockCache, BlockIo, type Snapshot, type Volume, walkSteps } from "../volume/mod.ts";
+import {
+  BlockCache,
+  BlockIo,
+  type BlockUse,
+  ContentChecker,
+  type Snapshot,
+  type Volume,
+  walkSteps,
+} from "../volume/mod.ts";
 import { ByteReader, CutError } from "./byte_reader.ts";
 import { blocksOf, framesOf } from "./frame_reader.ts";
 import { Image } from "./image.ts";
@@ -34,16 +42,84 @@ export interface CheckedRoot {
 export interface BadBlock extends Pointer {
   /** A snapshot under whose plane it lies, the first that was looked at. */
   readonly snapshot: CheckedRoot;
+  readonly use: BlockUse;
+  /** The inode it belongs to, 0: the inode file, or the root. */
+  readonly ino: number;
 }
 
 /** All roots of a volume; those that others may hold too come first, the newest before older ones. */
-export function rootsOf(volume: Volume): CheckedRoot[] {
+export function rootsOf(volume: Volume): Snapshot[] {
   const roots = [...[...volume.keptSnapshots()].reverse(), volume.current, volume.active];
   return [...new Map(roots.map((root) => [root.id, root])).values()];
 }
 
+/** How far a look at a root is. */
+export interface LookStep {
+  /** Blocks looked at since the step before. */
+  readonly blocks: number;
+  /** The block of the inode file from which on a later look can go on. */
+  readonly next: number;
+}
+
+/** What of a root is looked at. */
+export interface LookOptions {
+  /** Whether a block was looked at already, with all below it. */
+  isKnown(vbn: number, use: BlockUse): boolean;
+  /** Told of each bad block. */
+  found(block: BadBlock): void;
+  /** Block of the inode file to begin at; the first by default. */
+  readonly from?: number;
+}
+
+/** Most blocks that are looked at in a step, about. */
+const STEP_BLOCKS = 256;
+
 /**
- * Looks at every block that roots reach, as it lies on the disk; those that several reach once.
+ * Looks at every block that a root reaches, as it lies on the disk; what lies below a bad one is not looked
+ * at. The blocks of a step were compared when it is yielded.
+ */
+export function* lookAtRoot(
+  store: BlockIo["store"],
+  snapshot: CheckedRoot,
+  { isKnown, found, from = 0 }: LookOptions,
+): Generator<LookStep> {
+  // What was read before says nothing of the disk, and what is read here is of no use to others.
+  const io = new BlockIo(store, new BlockCache(0));
+  const content = new ContentChecker(io, (vbn, error, { crc, ino }) => {
+    if (!(error instanceof VolcastError)) throw error;
+    found({ vbn, crc, snapshot, use: "content", ino });
+  });
+  let blocks = 0;
+  let next = from;
+  const visit = (pointer: Pointer, use: BlockUse, ino: number): boolean => {
+    if (isKnown(pointer.vbn, use)) return false;
+    blocks++;
+    if (use === "content") {
+      content.add(pointer, ino);
+      return true;
+    }
+    try {
+      io.read(pointer);
+      return true;
+    } catch (error) {
+      if (!(error instanceof VolcastError)) throw error;
+      found({ ...pointer, snapshot, use, ino });
+      return false;
+    }
+  };
+  for (const position of walkSteps(io, snapshot.root, visit, from)) {
+    next = position ?? next;
+    if (blocks < STEP_BLOCKS) continue;
+    content.flush();
+    yield { blocks, next };
+    blocks = 0;
+  }
+  content.flush();
+  yield { blocks, next };
+}
+
+/**
+ * Looks at every block that roots reach; those that several reach once.
  *
  * @returns Bad ones by VBN, when it has ended. Yields the number of blocks looked at since it yielded last.
  */
@@ -52,31 +128,18 @@ export function* badBlocks(
   roots: readonly CheckedRoot[],
 ): Generator<number, Map<number, BadBlock>> {
   const bad = new Map<number, BadBlock>();
-  // What was read before says nothing of the disk, and what is read here is of no use to others.
-  const io = new BlockIo(store, new BlockCache(0));
   const seen = new BitPlane(pageCountOf(store.capacity));
-  let count = 0;
+  const options: LookOptions = {
+    isKnown: (vbn) => {
+      const isKnown = seen.has(vbn);
+      seen.set(vbn);
+      return isKnown;
+    },
+    found: (block) => void bad.set(block.vbn, block),
+  };
   for (const snapshot of roots) {
-    const visit = (pointer: Pointer): boolean => {
-      if (seen.has(pointer.vbn)) return false;
-      seen.set(pointer.vbn);
-      count++;
-      try {
-        io.read(pointer);
-        return true;
-      } catch (error) {
-        if (!(error instanceof VolcastError)) throw error;
-        bad.set(pointer.vbn, { ...pointer, snapshot });
-        return false;
-      }
-    };
-    for (const _ of walkSteps(io, snapshot.root, visit)) {
-      if (count < 64) continue;
-      yield count;
-      count = 0;
-    }
+    for (const { blocks } of lookAtRoot(store, snapshot, options)) yield blocks;
   }
-  yield count;
   return bad;
 }
 
@@ -106,6 +169,8 @@ export interface Patient {
   heal(pointer: Pointer, bytes: Uint8Array): void;
   /** Makes that durable. */
   syncHealed(): Promise<void>;
+  /** Told of a block that the source gave otherwise than the pointer says: it was not written. */
+  refused?(vbn: number): void;
 }
 
 /** Most blocks that are asked for at once. */
@@ -141,12 +206,16 @@ async function healSome(
     try {
       for await (const [vbn, bytes] of fetched(blocks, source)) {
         const pointer = wanted.get(vbn);
-        if (pointer === undefined || checksum(bytes) !== pointer.crc) continue;
+        if (pointer === undefined || checksum(bytes) !== pointer.crc) {
+          patient.refused?.(vbn);
+          continue;
+        }
         patient.heal(pointer, bytes);
         healed.push(vbn);
       }
     } catch (error) {
-      const hasNot = error instanceof VolcastError && error.kind === "not-found";
+      // The snapshot, or none of the blocks in its plane.
+      const hasNot = error instanceof VolcastError && ["not-found", "usage"].includes(error.kind);
       const broke = error instanceof CutError ||
         (error instanceof VolcastError && error.kind === "damaged");
       if (!hasNot && !broke) throw error;

@@ -16,6 +16,12 @@ export type NodeEvent =
   | { readonly type: "pull"; readonly result: string; readonly message: string }
   /** Local changes went because an image came in. */
   | { readonly type: "flush"; readonly files: number; readonly snapshots: readonly string[] }
+  /** Blocks were found bad, or healed, or a look at all of them is complete. */
+  | {
+    readonly type: "scrub";
+    readonly result: "bad" | "healed" | "complete";
+    readonly message: string;
+  }
   /** This node was promoted. */
   | { readonly type: "role"; readonly role: "origin"; readonly epoch: number };
 

@@ -7,6 +7,7 @@
 
 export * from "./events.ts";
 export * from "./follow.ts";
+export * from "./healer.ts";
 export * from "./mirror.ts";
 export * from "./mirror_loop.ts";
 export * from "./mirror_status.ts";
@@ -20,6 +21,7 @@ export * from "./receive.ts";
 export * from "./receiver.ts";
 export * from "./resync.ts";
 export * from "./seal_keys.ts";
+export * from "./scrub.ts";
 export * from "./sealer.ts";
 export * from "./select.ts";
 export * from "./standby.ts";

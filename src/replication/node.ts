@@ -11,6 +11,7 @@ import { NodeEvents } from "./events.ts";
 import type { Mirror } from "./mirror.ts";
 import type { SitePosition } from "./peer.ts";
 import type { Receiver } from "./receiver.ts";
+import type { Scrub } from "./scrub.ts";
 import type { Trust } from "./trust.ts";
 
 /** What is known of the parent. */
@@ -45,6 +46,8 @@ export class Node {
   readonly #watchers = new Set<() => void>();
   /** Takes images that a source pushes; at a standby. */
   receiver: Receiver | undefined;
+  /** Looks at every block now and then, and heals bad ones. */
+  scrub: Scrub | undefined;
   /** Keep standbys up to date with this node's volume. */
   readonly mirrors: Mirror[] = [];
   /** Seals are being made: what has no seal now may have one then. At an origin that signs. */

@@ -67,6 +67,8 @@ export class BlockCache {
 export class BlockIo {
   readonly store: BlockStore;
   readonly cache: BlockCache;
+  /** Told of each block that is not what the pointer to it says, before whoever reads it gets an error. */
+  noted: ((pointer: Pointer, io: BlockIo) => void) | undefined;
 
   constructor(store: BlockStore, cache: BlockCache) {
     this.store = store;
@@ -124,6 +126,7 @@ export class BlockIo {
   #checkBlock(pointer: Pointer, bytes: Uint8Array): void {
     const crc = checksum(bytes);
     if (crc !== pointer.crc) {
+      this.noted?.({ vbn: pointer.vbn, crc: pointer.crc }, this);
       throw damaged(
         `Cannot read VBN ${pointer.vbn}: its checksum is ${hex(crc)}, the pointer to it says ${
           hex(pointer.crc)

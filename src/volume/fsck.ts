@@ -17,6 +17,7 @@ import {
 } from "../core/mod.ts";
 import { INO, type Pointer, typeOfMode } from "../format/mod.ts";
 import type { FileSystem } from "./file_system.ts";
+import { ownersOf } from "./owners.ts";
 import { PlaneFile } from "./plane_file.ts";
 import { checkShadowContent, checkShadowFile } from "./shadow_check.ts";
 import type { Snapshot, Volume } from "./volume.ts";
@@ -28,6 +29,10 @@ export interface Finding {
   readonly snapshot: string;
   /** What is wrong, with numbers. */
   readonly problem: string;
+  /** Of a bad block: where it lies. */
+  readonly vbn?: number;
+  /** Of a bad block: whose it is: paths, or a metafile. */
+  readonly owners?: readonly string[];
 }
 
 /** Result of {@linkcode fsck}. */
@@ -43,6 +48,11 @@ export interface FsckReport {
   readonly blocks: number;
   readonly files: number;
   readonly directories: number;
+  /**
+   * Superblock slots that cannot be read. That alone is no damage: a crash while one was written leaves it,
+   * and the other one is in force.
+   */
+  readonly badSuperblocks: readonly number[];
 }
 
 /** Most findings that are kept with their text. */
@@ -58,15 +68,23 @@ export function fsck(
   options: { progress?: (done: number, total: number) => void } = {},
 ): FsckReport {
   const findings: Finding[] = [];
+  const unnamed = new Map<Snapshot, Unnamed[]>();
   let findingCount = 0;
   const checked = new CheckedBlocks(volume.plane(volume.current).pageCount);
   const report = { files: 0, directories: 0 };
   const roots = uniqueRoots(volume);
   const total = roots.reduce((blocks, root) => blocks + root.blockCount, 0);
   let done = 0;
-  const finder = (snapshot: Snapshot) => (problem: string) => {
+  const finder = (snapshot: Snapshot) => (problem: string, at?: { vbn: number; ino: number }) => {
     findingCount++;
-    if (findings.length < MAX_FINDINGS) findings.push({ snapshot: snapshot.name, problem });
+    if (findings.length >= MAX_FINDINGS) return;
+    if (at === undefined) findings.push({ snapshot: snapshot.name, problem });
+    else {
+      const owners: string[] = [];
+      findings.push({ snapshot: snapshot.name, problem, vbn: at.vbn, owners });
+      const waiting = unnamed.get(snapshot) ?? [];
+      unnamed.set(snapshot, [...waiting, { ino: at.ino, owners }]);
+    }
   };
   for (const snapshot of roots) {
     const find = finder(snapshot);
@@ -82,6 +100,7 @@ export function fsck(
       find(error.message);
     }
   }
+  for (const [snapshot, waiting] of unnamed) nameOwners(volume, snapshot, waiting);
   const hasSummary = volume.role === "origin" || volume.superblock.branch !== undefined;
   if (findingCount === 0) {
     if (hasSummary) checkSummary(volume, finder(volume.active));
@@ -99,7 +118,21 @@ export function fsck(
     roots: roots.length,
     blocks: popcount(checked.plane),
     ...report,
+    badSuperblocks: volume.badSuperblocks(),
   };
+}
+
+/** A bad block's inode, and where the names of that go. */
+type Unnamed = { readonly ino: number; readonly owners: string[] };
+
+function nameOwners(volume: Volume, snapshot: Snapshot, waiting: readonly Unnamed[]): void {
+  try {
+    const owners = ownersOf(volume.fileSystem(snapshot), new Set(waiting.map(({ ino }) => ino)));
+    for (const { ino, owners: names } of waiting) names.push(...owners.get(ino) ?? []);
+  } catch (error) {
+    // The root itself: there is no file system to look into.
+    if (!(error instanceof VolcastError)) throw error;
+  }
 }
 
 function uniqueRoots(volume: Volume): Snapshot[] {
@@ -113,12 +146,15 @@ function checkBlocks(
   volume: Volume,
   snapshot: Snapshot,
   checked: CheckedBlocks,
-  find: (problem: string) => void,
+  find: (problem: string, at?: { vbn: number; ino: number }) => void,
   seen: () => void,
 ): void {
   const { io, zone } = volume;
   const reached = new BitPlane(checked.plane.pageCount);
-  const content = new ContentChecker(io, (_, error) => find(messageOf(error)));
+  const content = new ContentChecker(
+    io,
+    (vbn, error, { ino }) => find(messageOf(error), { vbn, ino }),
+  );
   const visit = (pointer: Pointer, use: string, ino: number): boolean => {
     seen();
     if (pointer.vbn < zone.data.start || pointer.vbn >= zone.capacity) {
@@ -133,14 +169,14 @@ function checkBlocks(
     const isKnown = checked.has(pointer);
     checked.add(pointer);
     if (use === "content") {
-      if (!isKnown) content.add(pointer);
+      if (!isKnown) content.add(pointer, ino);
       return true;
     }
     try {
       io.read(pointer);
       return true;
     } catch (error) {
-      find(messageOf(error));
+      find(messageOf(error), { vbn: pointer.vbn, ino });
       return false;
     }
   };

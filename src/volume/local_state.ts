@@ -78,6 +78,19 @@ export const RETRACTED = z.object({
 /** See {@linkcode RETRACTED}. */
 export type Retracted = z.infer<typeof RETRACTED>;
 
+const SCRUB_PLACE = z.object({
+  /** When the pass under way began, ms since 1970; absent between two. */
+  startedAt: z.number().int().optional(),
+  /** Roots of this consistency point and of newer ones were looked at in it. */
+  through: z.number().int().nonnegative().optional(),
+  /** Block of the inode file at which the pass goes on. */
+  next: z.number().int().nonnegative().default(0),
+  /** When a pass was complete last, ms since 1970. */
+  completedAt: z.number().int().optional(),
+});
+/** How far the scrub of a volume is. */
+export type ScrubPlace = z.infer<typeof SCRUB_PLACE>;
+
 const LOCAL_STATE = z.object({
   site: z.string().optional(),
   /** Snapshots whose blocks are all here; the current root's own is implied. */
@@ -95,6 +108,8 @@ const LOCAL_STATE = z.object({
   seals: z.record(z.string(), z.string().max(2048)).optional(),
   /** Sums of the content of snapshots by id, base64. */
   sums: z.record(snapshotId, z.string().max(4096)).optional(),
+  /** How far the scrub is. */
+  scrub: SCRUB_PLACE.optional(),
   /** Of an incremental mirror: what is not in its file is there. */
   base: BASE_IMAGE.optional(),
 });

@@ -20,6 +20,7 @@ export * from "./local_state.ts";
 export * from "./marks.ts";
 export * from "./mirror_file.ts";
 export * from "./mutex.ts";
+export * from "./owners.ts";
 export * from "./pins.ts";
 export * from "./plane_file.ts";
 export * from "./plane_space.ts";

@@ -76,6 +76,7 @@ export class Superblocks {
   readonly #io: BlockIo;
   readonly #identity: Identity;
   #inForce: Superblock | undefined;
+  #isMoving = false;
 
   /** @param inForce What was read; absent for a volume that has no root yet. */
   constructor(io: BlockIo, identity: Identity, inForce?: Superblock) {
@@ -96,10 +97,47 @@ export class Superblocks {
    */
   async move(step: Step, adopted: () => void): Promise<void> {
     const next = afterStep(this.#identity, this.#inForce, step);
-    this.#io.writeRun(next.sequence % 2, encodeSuperblock(next));
-    await this.#io.store.sync();
+    this.#isMoving = true;
+    try {
+      this.#io.writeRun(next.sequence % 2, encodeSuperblock(next));
+      await this.#io.store.sync();
+    } finally {
+      this.#isMoving = false;
+    }
     this.#inForce = next;
     adopted();
+  }
+
+  /**
+   * Slots that are bad: what is in force is in neither of them as it should be, or nothing valid is there.
+   * While a step is being written nothing is: one of them is between two states.
+   */
+  bad(): number[] {
+    const inForce = this.#inForce;
+    if (inForce === undefined || this.#isMoving) return [];
+    const read = [0, 1].map((vbn) => {
+      const block = new Uint8Array(BLOCK_SIZE);
+      this.#io.store.read(vbn, block);
+      return decodeSuperblock(block);
+    });
+    // The first state of a volume is in one slot, and the other was never written.
+    const isWritten = (slot: number) => inForce.sequence > 1 || slot === inForce.sequence % 2;
+    const newest = read.findIndex((found) => found?.sequence === inForce.sequence);
+    return [0, 1].filter((slot) =>
+      isWritten(slot) &&
+      (read[slot] === undefined || (newest < 0 && slot === inForce.sequence % 2))
+    );
+  }
+
+  /**
+   * Puts the superblock in force into slots that are bad. In the other slot it is a second copy of itself,
+   * until the next step has its place there; so at each moment one slot has it.
+   */
+  async heal(): Promise<number[]> {
+    const slots = this.bad();
+    for (const slot of slots) this.#io.writeRun(slot, encodeSuperblock(this.#inForce!));
+    await this.#io.store.sync();
+    return slots;
   }
 }
 

@@ -536,6 +536,20 @@ export class Volume {
     this.io.writeRun(pointer.vbn, bytes);
   }
 
+  /** Slots whose superblock cannot be read, or is not the one in force where that should be. */
+  badSuperblocks(): number[] {
+    return this.#superblocks.bad();
+  }
+
+  /**
+   * Writes superblocks that are bad from the one in force, durably. None is touched while another step is
+   * being written. @returns The slots that were written.
+   */
+  async healSuperblocks(): Promise<number[]> {
+    if (this.badSuperblocks().length === 0) return [];
+    return await this.#guarded(() => this.#superblocks.heal());
+  }
+
   /** Makes blocks durable that were healed. */
   async syncHealed(): Promise<void> {
     await this.#guarded(() => this.#store.sync());
@@ -692,6 +706,7 @@ export class Volume {
   }
 
   #adoptView(staged: StagedView): void {
+    staged.io.noted = this.#io.noted;
     this.#staged = staged;
     this.#io = staged.io;
     this.#fileSystems.clear();

@@ -12,6 +12,7 @@ import {
   INODE_SIZE,
   INODES_PER_BLOCK,
   type Pointer,
+  POINTERS_PER_BLOCK,
 } from "../format/mod.ts";
 import type { BlockIo } from "./block_io.ts";
 import { BlockTree } from "./block_tree.ts";
@@ -49,12 +50,23 @@ export function walkRoot(io: BlockIo, root: Pointer, visit: Visit): void {
   for (const _ of walkSteps(io, root, visit));
 }
 
-/** Like {@linkcode walkRoot}, yielding after each block of content: for {@linkcode paced}. */
-export function* walkSteps(io: BlockIo, root: Pointer, visit: Visit): Generator<unknown> {
+/**
+ * Like {@linkcode walkRoot}, yielding after each block of content: for {@linkcode paced}.
+ *
+ * @param from Blocks of the inode file before this one, and what is below them, are not visited.
+ * @returns Yields the number of the next block of the inode file when one is done with all below it.
+ */
+export function* walkSteps(
+  io: BlockIo,
+  root: Pointer,
+  visit: Visit,
+  from = 0,
+): Generator<number | undefined> {
   if (!visit(root, "root", 0, 0)) return;
   const { inodeFile, inodeLimit } = decodeRoot(io.read(root));
   const tree = new BlockTree(io, inodeFile.height, inodeFile.slots);
-  const blocks = tree.blocks((pointer, level, _, parent) =>
+  const blocks = tree.blocks((pointer, level, index, parent) =>
+    (index + 1) * POINTERS_PER_BLOCK ** level > from &&
     visit(pointer, level === 0 ? "inodes" : "pointers", 0, parent || root.vbn)
   );
   for (const { pointer, index } of blocks) {
@@ -66,7 +78,7 @@ export function* walkSteps(io: BlockIo, root: Pointer, visit: Visit): Generator<
       if (inode.mode === 0) continue;
       yield* inodeSteps(io, inode, (p, use, parent) => visit(p, use, ino, parent || pointer.vbn));
     }
-    yield;
+    yield index + 1;
   }
 }
 
@@ -74,11 +86,12 @@ function* inodeSteps(
   io: BlockIo,
   inode: Inode,
   visit: (pointer: Pointer, use: BlockUse, parent: number) => boolean,
-): Generator<unknown> {
+): Generator<undefined> {
   const take = (pointer: Pointer, level: number, _: number, parent: number) =>
     visit(pointer, level === 0 ? "content" : "pointers", parent);
-  yield* new BlockTree(io, inode.height, inode.slots).blocks(take);
-  if (inode.attributeHeight > 0) yield* attributeTree(io, inode).blocks(take);
+  for (const _ of new BlockTree(io, inode.height, inode.slots).blocks(take)) yield undefined;
+  if (inode.attributeHeight === 0) return;
+  for (const _ of attributeTree(io, inode).blocks(take)) yield undefined;
 }
 
 /**
@@ -87,31 +100,37 @@ function* inodeSteps(
  */
 export class ContentChecker {
   readonly #io: BlockIo;
-  readonly #failed: (vbn: number, error: unknown) => void;
+  readonly #failed: (vbn: number, error: unknown, block: { crc: number; ino: number }) => void;
   readonly #buffer = new Uint8Array(CHECK_BLOCKS * BLOCK_SIZE);
   #start = 0;
   #crcs: number[] = [];
+  #inos: number[] = [];
 
   /** @param failed Called for each block that cannot be read or does not match. */
-  constructor(io: BlockIo, failed: (vbn: number, error: unknown) => void) {
+  constructor(
+    io: BlockIo,
+    failed: (vbn: number, error: unknown, block: { crc: number; ino: number }) => void,
+  ) {
     this.#io = io;
     this.#failed = failed;
   }
 
-  /** Takes a block to be checked. */
-  add(pointer: Pointer): void {
+  /** Takes a block to be checked. @param ino Whose it is, for whoever is told that it is bad. */
+  add(pointer: Pointer, ino = 0): void {
     const follows = pointer.vbn === this.#start + this.#crcs.length;
     if (!follows || this.#crcs.length === CHECK_BLOCKS) {
       this.flush();
       this.#start = pointer.vbn;
     }
     this.#crcs.push(pointer.crc);
+    this.#inos.push(ino);
   }
 
   /** Checks what is left. */
   flush(): void {
-    const crcs = this.#crcs;
+    const [crcs, inos] = [this.#crcs, this.#inos];
     this.#crcs = [];
+    this.#inos = [];
     if (crcs.length === 0) return;
     try {
       this.#io.readRun(this.#start, crcs, this.#buffer.subarray(0, crcs.length * BLOCK_SIZE));
@@ -121,7 +140,7 @@ export class ContentChecker {
         try {
           this.#io.readRun(this.#start + i, [crc], this.#buffer.subarray(0, BLOCK_SIZE));
         } catch (error) {
-          this.#failed(this.#start + i, error);
+          this.#failed(this.#start + i, error, { crc, ino: inos[i] });
         }
       }
     }

@@ -4,22 +4,19 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { VolcastError } from "../../src/core/mod.ts";
 import {
   type BadBlock,
   badBlocks,
-  blocksOfList,
   type BlockSource,
   type CheckedRoot,
   healFrom,
-  imageOfBlocks,
-  listOfBlocks,
   rootsOf,
 } from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import { Volume, walkRoot } from "../../src/volume/mod.ts";
 import { assertClean, History, tickingClock } from "../helpers/history.ts";
 import { forSeeds, Random, seeds } from "../helpers/random.ts";
+import { relative } from "../helpers/relatives.ts";
 import { advance, bitsOf, replicaOf } from "../helpers/replicas.ts";
 import { forgeImage, parseImage } from "../helpers/parse_image.ts";
 import { copyOf, flipBit } from "../helpers/stores.ts";
@@ -32,20 +29,6 @@ function look(store: MemoryStore, roots: readonly CheckedRoot[]): Map<number, Ba
     const { done, value } = steps.next();
     if (done) return value;
   }
-}
-
-/** A node as one that is asked, and what it was asked for. */
-function relative(volume: Volume): { source: BlockSource; asked: number[] } {
-  const asked: number[] = [];
-  const source: BlockSource = (root, vbns) => {
-    asked.push(...vbns);
-    const snapshot = volume.find(root.id);
-    if (snapshot === undefined) throw new VolcastError("not-found", "it is not here");
-    const list = listOfBlocks(vbns);
-    const blocks = blocksOfList(volume, snapshot, list);
-    return Promise.resolve(imageOfBlocks(volume, snapshot, blocks, list).stream());
-  };
-  return { source, asked };
 }
 
 /** An origin with a history, and a replica that holds some of it. */

@@ -64,6 +64,7 @@ function unopened(problem: string): FsckReport {
     blocks: 0,
     files: 0,
     directories: 0,
+    badSuperblocks: [],
   };
 }
 
@@ -72,14 +73,23 @@ function textOf(path: string, report: FsckReport): string {
     `${counted(report.files, "file")}, ${
       report.directories === 1 ? "1 directory" : `${report.directories} directories`
     }`;
-  if (report.clean) return `${path} is clean: ${extent}`;
-  const lines = report.findings.map(({ snapshot, problem }) =>
-    `  ${snapshot}: ${showName(problem)}`
+  const slots = report.badSuperblocks.length === 0 ? [] : [
+    `One superblock of two cannot be read (VBN ${
+      report.badSuperblocks.join(", ")
+    }); the other one ` +
+    "is in force. A crash while it was written leaves that; volcast repair writes it again",
+  ];
+  if (report.clean) return [`${path} is clean: ${extent}`, ...slots].join("\n");
+  const lines = report.findings.map(({ snapshot, problem, owners = [] }) =>
+    `  ${snapshot}: ${showName(problem)}${
+      owners.length === 0 ? "" : `; it is of ${owners.map(showName).join(", ")}`
+    }`
   );
   const unsaid = report.findingCount - report.findings.length;
   return [
     `${path} is damaged: ${counted(report.findingCount, "finding")}; ${extent}`,
     ...lines,
     ...(unsaid > 0 ? [`  and ${unsaid} more`] : []),
+    ...slots,
   ].join("\n");
 }

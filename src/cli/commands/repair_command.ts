@@ -59,21 +59,24 @@ the pointer says. When nothing is wrong, the exit code is 3; 4 when something co
       hint: "Stop the server and give the volume's path",
     });
     const done = await interruptible((signal) => repair(path, options.from, { signal, terminal }));
-    const { healed, left } = done;
+    const { healed, superblocks, left } = done;
     if (options.json) {
       terminal.printJson({
         healed: healed.size,
+        superblocks,
         from: Object.fromEntries(done.from),
         left: [...left.values()].map(({ vbn, snapshot }) => ({ vbn, snapshot: snapshot.name })),
       });
     } else terminal.print(textOf(path, done));
     if (left.size > 0) return EXIT_CODES.damaged;
-    return healed.size > 0 ? EXIT_CODES.done : EXIT_CODES.nothing;
+    return healed.size + superblocks.length > 0 ? EXIT_CODES.done : EXIT_CODES.nothing;
   },
 });
 
 interface Done {
   readonly healed: Set<number>;
+  /** Superblocks that were written from the other one. */
+  readonly superblocks: number[];
   /** Blocks healed by URL. */
   readonly from: Map<string, number>;
   left: ReadonlyMap<number, BadBlock>;
@@ -84,6 +87,8 @@ interface Opened extends Patient {
   readonly volumeId: string;
   readonly store: BlockStore;
   readonly roots: readonly CheckedRoot[];
+  /** Writes bad superblocks from the one in force. @returns Where. */
+  healSuperblocks(): Promise<readonly number[]>;
   close(): void | Promise<void>;
 }
 
@@ -94,11 +99,12 @@ async function repair(
 ): Promise<Done> {
   const token = tokenFromEnvironment();
   const peers = urls.map((url) => new HttpPeer(url, { token }));
-  const done: Done = { healed: new Set(), from: new Map(), left: new Map() };
+  const done: Done = { healed: new Set(), superblocks: [], from: new Map(), left: new Map() };
   for (let round = 0;; round++) {
     context.signal.throwIfAborted();
     const opened = open(path);
     try {
+      for (const vbn of await opened.healSuperblocks()) done.superblocks.push(vbn);
       done.left = look(opened);
       if (done.left.size === 0 || round === MAX_ROUNDS) return done;
       if (await heal(opened, peers, done, context) === 0) return done;
@@ -118,6 +124,7 @@ function open(path: string): Opened {
       roots: rootsOf(volume),
       heal: (pointer, bytes) => volume.heal(pointer, bytes),
       syncHealed: () => volume.syncHealed(),
+      healSuperblocks: () => volume.healSuperblocks(),
       close: () => volume.close(),
     };
   } catch (error) {
@@ -139,6 +146,8 @@ function openStore(path: string, reason: VolcastError): Opened {
       roots: [{ id: snapshotId({ cp, root }), name: applied?.name ?? "active", root }],
       heal: ({ vbn }, bytes) => store.write(vbn, bytes),
       syncHealed: () => store.sync(),
+      // Once its root is good, it is opened as a volume.
+      healSuperblocks: () => Promise.resolve([]),
       close: () => store.close(),
     };
   } catch (error) {
@@ -160,11 +169,19 @@ async function heal(
     const wanted = [...left.values()].filter(({ vbn }) => !got.has(vbn));
     if (wanted.length === 0) break;
     try {
+      const refused: number[] = [];
       const vbns = await healFrom(
-        opened,
+        { ...opened, refused: (vbn) => void refused.push(vbn) },
         wanted,
         (snapshot, vbns) => peer.blocks(opened.volumeId, snapshot.id, vbns, signal),
       );
+      if (refused.length > 0) {
+        terminal.note(
+          `${peer.name} gave ${
+            counted(refused.length, "block")
+          } that are not what the pointers to them say`,
+        );
+      }
       for (const vbn of vbns) {
         got.add(vbn);
         healed.add(vbn);
@@ -190,10 +207,16 @@ function look({ store, roots }: Opened): Map<number, BadBlock> {
   }
 }
 
-function textOf(path: string, { healed, from, left }: Done): string {
-  if (healed.size === 0 && left.size === 0) return `${path}: every block is as it should be`;
+function textOf(path: string, { healed, superblocks, from, left }: Done): string {
+  const slots = superblocks.length === 0
+    ? []
+    : [`${path}: wrote the superblock in VBN ${superblocks.join(", ")} again from the other one`];
+  if (healed.size === 0 && left.size === 0) {
+    return slots[0] ?? `${path}: every block is as it should be`;
+  }
   const sources = [...from].map(([url, count]) => `${counted(count, "block")} from ${url}`);
   const lines = [
+    ...slots,
     `${path}: healed ${counted(healed.size, "block")} (${showBytes(healed.size * BLOCK_SIZE)})${
       sources.length === 0 ? "" : `: ${sources.join(", ")}`
     }`,

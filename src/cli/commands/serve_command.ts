@@ -14,6 +14,7 @@ import {
   Node,
   Puller,
   Receiver,
+  Scrub,
   type SigningKey,
 } from "../../replication/mod.ts";
 import { exists, type Volume, type VolumeOptions } from "../../volume/mod.ts";
@@ -47,6 +48,9 @@ const SCHEMA = z.object({
   memory: BYTE_SIZE.default(64 * 2 ** 20),
   "local-writes": z.boolean().default(false),
   "pin-budget": BYTE_SIZE.optional(),
+  scrub: BYTE_SIZE.refine((rate) => rate >= 4096, "at least 4096 bytes a second").optional(),
+  "scrub-every": DURATION_MS.default(7 * 86_400_000),
+  "repair-from": z.array(PARENT_URL).optional(),
   sign: z.string().min(1).optional(),
   "seal-for": DURATION_MS.default(SEAL_LIFETIME_MS),
   trust: z.string().min(1).optional(),
@@ -78,6 +82,10 @@ stay as they are.
 With --standby, VOLUME takes what a source sends it (volcast mirror, or serve --mirror-to there), and
 does not exist before. With --mirror-to, it is such a source. With --mirror-base and --mirror-into it
 keeps an incremental mirror on this host, see volcast mirror.
+
+With --scrub, every block is looked at as it lies on the disk, at most SIZE a second, beside the readers.
+What is bad is fetched from --repair-from, the parents and the standbys, in this order, and put back; so is
+what a reader meets. It is off by default: how much a disk may read by itself is its owner's to say.
 
 With --sign, an origin seals what its pointers name, and renews the seals before they expire; see seal.
 With --trust, a replica makes nothing current that none of the keys has sealed, whoever sent it.
@@ -115,6 +123,13 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
     "pin-budget": {
       value: "SIZE",
       help: "most that a site's base may keep from being used again; more makes it a shadow",
+    },
+    scrub: { value: "SIZE", help: "look at this many bytes a second for blocks that rotted" },
+    "scrub-every": { value: "TIME", help: "time between two looks at all of it; 7d by default" },
+    "repair-from": {
+      value: "URL",
+      list: true,
+      help: "with --scrub: a node to heal from, besides the parents; may be repeated",
     },
     sign: { value: "KEY", help: "seal what pointers name with this private key" },
     "seal-for": { value: "TIME", help: "how long a seal counts; 7d by default" },
@@ -156,6 +171,7 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
         stopping.signal,
       );
       const budgeting = keepBudget(node, options, log, stopping.signal);
+      const scrubbing = keepScrubbed(node, options, log, stopping.signal);
       const sealing = keepSeals(node, options, { key, log }, stopping.signal);
       if (options.standby) node.receiver = receiverFor(node, options, { url: server.url, log });
       const mirroring = keepAllMirrored(node, standbys, {
@@ -164,7 +180,14 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
       }, stopping.signal);
       await aborted(stopping.signal);
       log("Stopping");
-      const ended = Promise.all([following, budgeting, sealing, mirroring, node.receiver?.stop()]);
+      const ended = Promise.all([
+        following,
+        budgeting,
+        scrubbing,
+        sealing,
+        mirroring,
+        node.receiver?.stop(),
+      ]);
       // A parent that does not let go of a connection must not keep this process.
       await Promise.all([server.stop(), Promise.race([ended, graceOver()])]);
     } finally {
@@ -192,6 +215,13 @@ function checkRoles(options: Options): void {
       "usage",
       `Cannot ${follows ? "follow a parent" : "be a standby"} without a name: --site is missing`,
       "Add for example --site paris",
+    );
+  }
+  if (options["repair-from"] !== undefined && options.scrub === undefined) {
+    throw new VolcastError(
+      "usage",
+      "Cannot use --repair-from without --scrub: nothing looks for what is to be healed",
+      "Add for example --scrub 20MiB",
     );
   }
   const roles = [
@@ -304,6 +334,26 @@ async function keepBudget(
   if (bytes === undefined) return;
   node.pinBudgetBytes = bytes;
   await keepPinBudget(node, { bytes, log }, signal);
+}
+
+async function keepScrubbed(
+  node: Node,
+  options: Options,
+  log: (text: string) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const bytesPerSecond = options.scrub;
+  if (bytesPerSecond === undefined) return;
+  const token = tokenFromEnvironment();
+  const urls = new Set([
+    ...options["repair-from"] ?? [],
+    ...options.parent ?? [],
+    ...options["mirror-to"] ?? [],
+  ]);
+  const relatives = [...urls].map((url) => new HttpPeer(url, { token }));
+  const everyMs = options["scrub-every"];
+  node.scrub = new Scrub(node, { bytesPerSecond, everyMs, relatives, log });
+  await node.scrub.run(signal);
 }
 
 async function keepSeals(

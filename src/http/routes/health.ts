@@ -1,16 +1,18 @@
 /**
- * `/healthz`, `/readyz`, `/status`, `/metrics`, `/events`.
+ * `/healthz`, `/readyz`, `/status`, `/metrics`, `/events`; `POST /scrub`.
  *
  * @module
  */
 
 import { Hono } from "hono";
+import { VolcastError } from "../../core/mod.ts";
 import { BLOCK_SIZE, sealedId } from "../../format/mod.ts";
 import { sealOf } from "../../replication/mod.ts";
 import { MASTER, sitePins, type Volume } from "../../volume/mod.ts";
 import { volumeStatus } from "../describe.ts";
 import type { Env, RouteContext } from "../env.ts";
 import { mirroringJson, mirroringMetrics } from "../mirror_status.ts";
+import { scrubMetrics } from "../scrub_status.ts";
 
 /** See the module. */
 export const healthRoutes = new Hono<Env>();
@@ -26,6 +28,19 @@ healthRoutes.get("/readyz", (c) => {
 healthRoutes.get("/status", (c) => c.json(statusOf(c)));
 
 healthRoutes.get("/metrics", (c) => c.text(metricsOf(c)));
+
+healthRoutes.post("/scrub", (c) => {
+  const { scrub } = c.get("node");
+  if (scrub === undefined) {
+    throw new VolcastError(
+      "usage",
+      "Cannot scrub: this server was started without --scrub",
+      "Start it with for example --scrub 20MiB, or stop it and run: volcast fsck, volcast repair",
+    );
+  }
+  scrub.begin();
+  return c.json(scrub.status, 202);
+});
 
 healthRoutes.get("/events", (c) => {
   if (c.req.raw.method === "HEAD") return c.body(null);
@@ -91,6 +106,7 @@ function statusOf(c: RouteContext): Record<string, unknown> {
     unconfirmed: node.unconfirmed ?? null,
     transfer: node.transfer ?? null,
     pinBudgetBytes: node.pinBudgetBytes ?? null,
+    scrub: node.scrub?.status ?? null,
     seals: Object.fromEntries(
       Object.entries(node.volumeIfAny?.local.seals ?? {}).map(([pointer, text]) => {
         const seal = sealOf(text);
@@ -137,8 +153,11 @@ function metricsOf(c: RouteContext): string {
       Number(master.time / 1_000_000n) / 1000,
     );
   }
-  lines.push(...mirroringMetrics(node));
-  lines.push(...sealMetrics(volume));
+  lines.push(
+    ...mirroringMetrics(node),
+    ...sealMetrics(volume),
+    ...scrubMetrics(node.scrub?.status),
+  );
   if (node.pinBudgetBytes !== undefined) {
     gauge("pin_budget_bytes", "Bytes that a site's base may keep.", node.pinBudgetBytes);
   }
