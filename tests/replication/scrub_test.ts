@@ -5,7 +5,14 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
-import { INO } from "../../src/format/mod.ts";
+import {
+  BLOCK_SIZE,
+  decodeSuperblock,
+  END_LAYOUT,
+  FRAME_LAYOUT,
+  INO,
+  sealFrame,
+} from "../../src/format/mod.ts";
 import { Node, type Relative, Scrub, type ScrubOptions } from "../../src/replication/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import { fsck, Volume, walkRoot } from "../../src/volume/mod.ts";
@@ -88,8 +95,16 @@ async function family(
   await history.volume.exclusive((writer) => writer.shadowSnapshot(id));
   await history.change(10);
   await history.snapshot();
-  const { store, volume } = await replicaWith(history.volume, ["s3", "s4"]);
+  const { store, volume } = await replicaWith(history.volume, ["s3"]);
+  await advance(volume, history.volume, "s4");
   return { history, store, volume };
+}
+
+/** One more snapshot. */
+async function nextOf(history: History): Promise<{ name: string }> {
+  await history.change(10);
+  await history.snapshot();
+  return history.volume.snapshots().at(-1)!;
 }
 
 /** VBNs of each kind of block that the snapshots of a volume reach. */
@@ -133,7 +148,8 @@ test("a scrub finds flipped bits in every kind of block of a live replica, and h
     const all = [...kinds.values()].flat();
     for (let i = 0; i < 20; i++) flipped.add(random.pick(all));
     for (const vbn of flipped) flipBit(store, vbn, random.below(4096 * 8));
-    for (const slot of [0, 1]) if (random.oneIn(2)) flipBit(store, slot, random.below(4096 * 8));
+    const slots = random.pick([[0], [1], [0, 1]]);
+    for (const slot of slots) flipBit(store, slot, random.below(4096 * 8));
     const origin = relativeNode("origin", history.volume);
     {
       await using running = new Running(volume, [origin]);
@@ -147,9 +163,16 @@ test("a scrub finds flipped bits in every kind of block of a live replica, and h
     const asked = new Set(origin.asked);
     assertEquals([...asked].sort((a, b) => a - b), [...flipped].sort((a, b) => a - b));
     assertClean(volume);
-    assertEquals(volume.badSuperblocks(), []);
-    await volume.close();
     assertSameBlocks(store, intact, volume.zone.data.start);
+    for (const slot of [0, 1]) {
+      const { sequence, root } = decodeSuperblock(blockAt(store, slot))!;
+      if (slots.includes(slot)) assertEquals(sequence, volume.superblock.sequence);
+      if (slots.includes(slot)) assertEquals(root, volume.current.root);
+    }
+    const next = volume.superblock.sequence + 1;
+    await advance(volume, history.volume, (await nextOf(history)).name);
+    assert(volume.superblock.sequence >= next);
+    await volume.close();
     const found = Volume.open(store);
     assertClean(found);
     found.abandon();
@@ -226,12 +249,15 @@ test("a node that gives something else is named and skipped", async () => {
   flipBit(store, vbn, 5);
   const before = blockAt(store, vbn);
   const origin = relativeNode("origin", history.volume);
+  // A stream that is right in itself, of a block with other content.
   const liar: Relative = {
     name: "liar",
-    async blocks(volumeId, id): Promise<ReadableStream<Uint8Array>> {
-      const others = bitsOf(volume, volume.current);
-      others.delete(vbn);
-      return await origin.blocks(volumeId, id, [[...others][3]]);
+    async blocks(volumeId, id, vbns): Promise<ReadableStream<Uint8Array>> {
+      const image = await new Response(await origin.blocks(volumeId, id, vbns)).bytes();
+      const frame = image.subarray(-END_LAYOUT.size - BLOCK_SIZE - FRAME_LAYOUT.size);
+      frame[FRAME_LAYOUT.size + 100] ^= 1;
+      sealFrame(frame, vbns[0], 1);
+      return new Blob([image]).stream();
     },
   };
   const healer = new Running(volume, [liar]);
@@ -267,8 +293,10 @@ test("a block whose place was given to something else meanwhile is not written",
   await write(40);
   const current = bitsOf(volume, volume.current);
   const own = [...bitsOf(volume, volume.resolve(id))].filter((vbn) => !current.has(vbn));
-  for (const vbn of own.slice(-30)) flipBit(store, vbn, 3);
+  const bad = own.slice(-30);
+  for (const vbn of bad) flipBit(store, vbn, 3);
   let asked = 0;
+  let reused = 0;
   const slow = relativeNode("slow", other.volume, async () => {
     if (asked++ > 0) return;
     // While the answer is on its way, the snapshot goes and all that was free is used.
@@ -276,16 +304,44 @@ test("a block whose place was given to something else meanwhile is not written",
       await writer.deleteSnapshot(id);
       await writer.checkpoint();
     });
-    for (let i = 0; i < 30; i++) await write(60);
-    await write(150);
+    for (let i = 0; i < 8; i++) await write(60);
+    await write(220);
+    const now = bitsOf(volume, volume.current);
+    reused = bad.filter((vbn) => now.has(vbn)).length;
   });
   await using running = new Running(volume, [slow]);
   await running.until("asked", () => asked > 0);
   await running.until("forgotten", () => running.scrub.status.badBlocks === 0);
+  assert(reused > 0, "places of bad blocks were given to something else");
   await running.pass();
   assertClean(volume);
   assertEquals(running.scrub.status.badBlocks, 0);
+  assertEquals(running.scrub.status.healedBlocks, 0);
   other.volume.abandon();
+  await volume.close();
+});
+
+test("a pass over what is being written finds nothing that is not bad", async () => {
+  const random = new Random(13);
+  const volume = await Volume.create(new MemoryStore(3000), { now: tickingClock() });
+  const writeAll = () =>
+    volume.exclusive(async (writer) => {
+      for (let i = 0; i < 40; i++) {
+        const ino = writer.fs.lookup(2, `f${i}`) ??
+          writer.fs.create(2, `f${i}`, { type: "file" });
+        writer.fs.write(ino, 0, random.bytes(25 * 4096));
+      }
+      await writer.checkpoint();
+    });
+  await writeAll();
+  await using running = new Running(volume, [], { bytesPerSecond: 2 ** 24 });
+  for (const count of [256, 512]) {
+    await running.until("some of it", () => running.scrub.status.checkedBlocks >= count);
+    for (let i = 0; i < 4; i++) await writeAll();
+  }
+  await running.until("complete", () => running.events.includes("complete"));
+  assertEquals(running.scrub.status.foundBlocks, 0);
+  assertClean(volume);
   await volume.close();
 });
 
