@@ -94,8 +94,9 @@ export class Healer {
     const { io } = volume;
     const raw = new BlockIo(io.store, new BlockCache(0));
     const wanted = this.#wanted(volume, raw);
-    const before = this.bad.size;
-    if (before === 0) return 0;
+    const asked = [...wanted.keys()];
+    if (asked.length === 0) return 0;
+    const healedBefore = this.healedCount;
     const leases = new Map<string, Lease>();
     for (const root of new Set([...wanted.values()].flat())) {
       leases.set(root.id, volume.leases.take(root, volume.active.cp));
@@ -106,14 +107,14 @@ export class Healer {
     try {
       for (const relative of this.#relatives) {
         await this.#ask(relative, { volume, raw, wanted, leases, isSame, signal });
-        if (!isSame()) return 0;
+        if (!isSame()) return this.healedCount - healedBefore;
         if (wanted.size === 0) break;
       }
     } finally {
       for (const lease of leases.values()) lease.release();
     }
-    await this.#tell(volume, signal);
-    return before - this.bad.size;
+    await this.#tell(volume, asked, signal);
+    return this.healedCount - healedBefore;
   }
 
   /** Which roots each bad block can be asked for under; what is good again, or nobody's, is forgotten. */
@@ -212,28 +213,31 @@ export class Healer {
     return healed;
   }
 
-  /** Says what nobody could heal, and whose it is; once for each set of it. */
-  async #tell(volume: Volume, signal: AbortSignal): Promise<void> {
-    const key = [...this.bad.keys()].join(" ");
+  /** Says what nobody could heal of what was asked for, and whose it is; once for each set of it. */
+  async #tell(volume: Volume, asked: readonly number[], signal: AbortSignal): Promise<void> {
+    const left = asked.flatMap((vbn) => this.bad.get(vbn) ?? []);
+    const key = left.map(({ vbn }) => vbn).join(" ");
     if (key === this.#told) return;
     this.#told = key;
-    if (this.bad.size === 0) return;
-    await this.#nameOwners(volume);
+    if (left.length === 0) return;
+    await this.#nameOwners(volume, left);
     if (signal.aborted) return;
-    const owners = [...new Set([...this.bad.values()].flatMap((block) => block.owners ?? []))];
+    const owners = [...new Set(left.flatMap((block) => block.owners ?? []))];
     const text =
-      `No node had ${this.bad.size} bad blocks, VBN ${shortList([...this.bad.keys()].map(String))}${
+      `No node had ${left.length} bad ${left.length === 1 ? "block" : "blocks"}, VBN ${
+        shortList(left.map(({ vbn }) => String(vbn)))
+      }${
         owners.length === 0 ? "" : `, of ${shortList(owners)}`
-      }. They are read as errors. Name a node ` +
+      }: reading them gives errors. Name a node ` +
       "that holds a snapshot with them: --repair-from URL; what is on no other node comes only from a copy " +
       "of the files: publish it again";
     this.#log(text);
     this.#node.events.emit({ type: "scrub", result: "bad", message: text });
   }
 
-  async #nameOwners(volume: Volume): Promise<void> {
+  async #nameOwners(volume: Volume, left: readonly Ailing[]): Promise<void> {
     const byRoot = Map.groupBy(
-      [...this.bad.values()].flatMap((block) => block.found === undefined ? [] : [block]),
+      left.flatMap((block) => block.found === undefined ? [] : [block]),
       ({ found }) => found!.snapshot,
     );
     for (const [root, blocks] of byRoot) {

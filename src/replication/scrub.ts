@@ -61,6 +61,8 @@ export interface ScrubStatus {
 const WEEK_MS = 7 * 86_400_000;
 /** Time between two notes of the place in the local zone, ms. */
 const NOTE_MS = 30_000;
+/** Time between two looks for a volume that is not there yet, ms. */
+const VOLUME_MS = 1000;
 /** How often a root is looked at again since what leads to its blocks was healed. */
 const MAX_ROUNDS = 64;
 /** Bad blocks that are told of one by one in a pass. */
@@ -135,12 +137,14 @@ export class Scrub {
     let told: string | undefined;
     while (!signal.aborted) {
       const volume = this.#node.volumeIfAny;
-      let waitMs = retryMs;
+      // A replica's first image may come in at any time.
+      let waitMs = Math.min(retryMs, VOLUME_MS);
       try {
         if (volume?.hasRoot && !volume.isClosed) waitMs = await this.#round(volume, signal);
         told = undefined;
       } catch (error) {
         if (signal.aborted) break;
+        waitMs = retryMs;
         const text = `Cannot scrub: ${messageOf(error)}`;
         if (text !== told) log(text);
         told = text;

@@ -226,7 +226,10 @@ test("what no node has is said with its paths, and healed when one has it", asyn
     throw new VolcastError("io", "Cannot reach origin: refused");
   });
   await using running = new Running(volume, [origin]);
-  await running.until("said", () => running.log.some((line) => line.startsWith("No node had 1 ")));
+  await running.until(
+    "said",
+    () => running.log.some((line) => line.startsWith("No node had 1 bad block, ")),
+  );
   await running.until("a pass", () => running.events.includes("complete"));
   const { bad, affected, badBlocks } = running.scrub.status;
   assertEquals([bad, badBlocks], [String(vbn), 1]);
