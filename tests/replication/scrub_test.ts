@@ -71,8 +71,13 @@ class Running implements AsyncDisposable {
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Ends it, as a server does that is told to end. */
+  stop(): void {
     this.#stop.abort();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.stop();
     await this.#run;
   }
 }
@@ -365,19 +370,25 @@ test("a pass goes on over pulls and over a restart, and finds what was there whe
     });
   const { store, volume } = await replicaWith(history.volume, ["s1"]);
   const last = [...bitsOf(volume, volume.current)].filter((vbn) => vbn > volume.zone.data.start);
-  const origin = relativeNode("origin", history.volume);
-  const slow = { bytesPerSecond: 2 ** 23 };
-  const at = () => volume.local.scrub;
-  {
-    await using running = new Running(volume, [origin], slow);
-    await running.until("some of it", () => running.scrub.status.checkedBlocks >= 800);
+  const fs = volume.fileSystem(volume.current);
+  flipBit(store, fs.open(fs.resolve("/large30")).tree.pointer(0).vbn, 9);
+  // While the pass waits for a block of that file, another release comes; then the server is told to end.
+  const origin = relativeNode("origin", history.volume, async () => {
+    if (volume.current.name === "s2") return;
     await publish("s2");
     await advance(volume, history.volume, "s2");
-    assertEquals(running.events.includes("complete"), false);
-  }
-  // It was ended; a new one goes on at that place.
+  });
+  const at = () => volume.local.scrub;
+  const first = new Running(volume, [origin], {
+    log: (text) => text.startsWith("Healed") && first.stop(),
+  });
+  await first.until("ended", () => first.scrub.healer.healedCount === 1);
+  await first[Symbol.asyncDispose]();
+  assertEquals(first.events, ["bad", "healed"]);
+  assertEquals(volume.current.name, "s2");
+  // A new one goes on at that place.
   const place = at();
-  assert(place?.startedAt !== undefined, JSON.stringify(place));
+  assert(place?.startedAt !== undefined && place.next > 0, JSON.stringify(place));
   const began = place!.startedAt!;
   const kept = bitsOf(volume, volume.current);
   const bad = last.filter((vbn) => kept.has(vbn));
@@ -459,3 +470,40 @@ test("power that goes while blocks are healed leaves each bad or good, and nothi
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.every((byte, i) => byte === b[i]);
 }
+
+test("an origin is healed by a site, and what is newer is known to be bad as long as it is there", async () => {
+  const random = new Random(14);
+  const store = new MemoryStore(3000);
+  const volume = await Volume.create(store, { now: tickingClock() });
+  const write = (name: string) =>
+    volume.exclusive(async (writer) => {
+      const ino = writer.fs.lookup(2, name) ?? writer.fs.create(2, name, { type: "file" });
+      writer.fs.write(ino, 0, random.bytes(20 * 4096));
+      await writer.checkpoint();
+      return ino;
+    });
+  const vbnOf = (ino: number) => volume.fileSystem(volume.active).open(ino).tree.pointer(3).vbn;
+  const published = await write("published");
+  await volume.exclusive((writer) => writer.takeSnapshot("s1"));
+  const site = await replicaWith(volume, ["s1"]);
+  const newer = await write("newer");
+  const [shared, own] = [vbnOf(published), vbnOf(newer)];
+  for (const vbn of [shared, own]) flipBit(store, vbn, 11);
+  await using running = new Running(volume, [relativeNode("site", site.volume)]);
+  await running.until("a pass", () => running.events.includes("complete"));
+  const { scrub } = running;
+  assertEquals([scrub.status.healedBlocks, scrub.status.bad], [1, String(own)]);
+  assertEquals(scrub.status.affected, ["/newer"]);
+  // Another consistency point: it is the same bad block still, not one that was found anew.
+  await write("other");
+  await running.pass();
+  assertEquals(scrub.status.bad, String(own), running.log.join("\n"));
+  assertEquals(scrub.status.foundBlocks, 2);
+  // Written anew, it is nobody's.
+  await write("newer");
+  await running.until("forgotten", () => scrub.status.badBlocks === 0);
+  await running.pass();
+  assertClean(volume);
+  site.volume.abandon();
+  await volume.close();
+});
