@@ -310,8 +310,9 @@ test("image ends on SIGINT in order: no half file, exit code 130", async () => {
     await makeTree(`${directory}/tree`, { large });
     await ok("publish", site, `${directory}/tree`, "--as", "a");
     const child = command(["image", site, "a", "-o", `${directory}/a.img`]).spawn();
-    const output = child.output();
-    while (!names(directory).some((name) => name.endsWith(".part"))) {
+    let ended = false;
+    const output = child.output().finally(() => ended = true);
+    while (!ended && !names(directory).some((name) => name.endsWith(".part"))) {
       await new Promise((resolve) => setTimeout(resolve, 1));
     }
     child.kill("SIGINT");

@@ -619,8 +619,9 @@ test("applyImage waits for readers of what must go, for as long as it was told",
     }, 30);
     const { dropped } = await applyImage(replica.volume, sourceOf(increment), { drainMs: 60_000 });
     clearTimeout(timer);
-    assertEquals(dropped.length > 0, released);
-    if (released) waits++;
+    // A slow machine may release before there is anything to wait for, never after.
+    if (dropped.length > 0) assert(released, "it did not wait for the reader");
+    if (released && dropped.length > 0) waits++;
     await history.close();
     await replica.volume.close();
   });
