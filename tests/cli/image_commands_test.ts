@@ -289,7 +289,8 @@ test("apply ends on SIGINT in order and can go on: exit code 130", async () => {
     while (!names(directory).includes("copy.vol.incoming")) {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
-    await new Promise((resolve) => setTimeout(resolve, 200));
+    const kept = () => (Deno.statSync(`${directory}/copy.vol.incoming`).blocks ?? 0) * 512;
+    while (kept() < 1_000_000) await new Promise((resolve) => setTimeout(resolve, 10));
     child.kill("SIGINT");
     const { code, stderr } = await output;
     await writer.abort().catch(() => {});

@@ -5,7 +5,12 @@
  */
 
 import { assertEquals } from "@std/assert";
+import { sleep } from "../helpers/until.ts";
 
+export { sleep, until } from "../helpers/until.ts";
+
+/** Longest wait for a server to listen, on a loaded machine too. */
+const START_MS = 180_000;
 const MAIN = new URL("../../main.ts", import.meta.url).pathname;
 
 /** The command that runs volcast. */
@@ -134,7 +139,7 @@ export class Server implements AsyncDisposable {
         return new Server(process, { url: urls[0], wwwUrl: urls[1], log, readers });
       }
       const ended = await Promise.race([process.status, sleep(10)]);
-      if (ended !== undefined || Date.now() - begin > 30_000) {
+      if (ended !== undefined || Date.now() - begin > START_MS) {
         try {
           process.kill("SIGKILL");
         } catch {
@@ -193,24 +198,6 @@ async function collect(
 ): Promise<void> {
   const decoder = new TextDecoder();
   for await (const chunk of stream) target.text += decoder.decode(chunk, { stream: true });
-}
-
-/** Waits. */
-export function sleep(ms: number): Promise<undefined> {
-  return new Promise((resolve) => setTimeout(() => resolve(undefined), ms));
-}
-
-/** Waits until something is so. */
-export async function until(
-  what: string,
-  test: () => boolean | Promise<boolean>,
-  limitMs = 180_000,
-): Promise<void> {
-  const begin = Date.now();
-  while (!(await test())) {
-    if (Date.now() - begin > limitMs) throw new Error(`Not within ${limitMs} ms: ${what}`);
-    await sleep(20);
-  }
 }
 
 /** JSON of a URL. */

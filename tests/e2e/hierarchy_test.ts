@@ -5,17 +5,7 @@
  */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import {
-  currentOf,
-  getJson,
-  has,
-  run,
-  Server,
-  sleep,
-  TempDirectory,
-  until,
-  volcast,
-} from "./harness.ts";
+import { currentOf, getJson, has, run, Server, TempDirectory, until, volcast } from "./harness.ts";
 import { assertSameTree, changeTree, makeTree, noise, randomOf } from "./trees.ts";
 
 /** Tens of thousands of files by hand; a part of them in CI. */
@@ -78,8 +68,9 @@ Deno.test({
     const plan = JSON.parse(
       (await volcast(["plan", origin.url, "june5 - june3", "--json"])).stdout,
     );
-    const moved = /increment, \d+ blocks, (\d+) bytes/.exec(paris.log);
-    if (moved === null) throw new Error(paris.log);
+    const told = () => /increment, \d+ blocks, (\d+) bytes/.exec(paris.log);
+    await until("the log says so", () => told() !== null);
+    const moved = told()!;
     assert(
       Number(moved[1]) <= plan.blocks * 4096 * 1.01,
       `${moved[1]} bytes moved for ${plan.blocks} blocks`,
@@ -253,10 +244,10 @@ Deno.test("readers see the old release whole until the new one is there, and no 
     await arrived(release, paris);
     const text = await (await fetch(`${paris.wwwUrl}/3`)).text();
     assertEquals(text.slice(0, 5), release);
-    await sleep(100);
+    await until(`a reader saw ${release}`, () => last === release);
   }
+  await until("50 requests", () => requests > 50);
   reading = false;
   await Promise.all(readers);
-  assert(requests > 50, `${requests} requests`);
   assertEquals(flips, 3);
 });

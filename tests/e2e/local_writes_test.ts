@@ -82,10 +82,8 @@ Deno.test({
     changeTree(tree, 5);
     await volcast(["publish", origin.url, tree, "--as", "june5"]);
     await until("june5 at paris", async () => await currentOf(server.url) === "june5");
-    assert(
-      /Local changes were flushed: \d+ changed files, with the snapshots mine\n/.test(server.log),
-      server.log,
-    );
+    const flushed = /Local changes were flushed: \d+ changed files, with the snapshots mine\n/;
+    await until("the log says what went", () => flushed.test(server.log));
     assertEquals((await volcast(["diff", server.url, "master", "active"])).stdout, "");
     assertEquals(await server.stop(), 0);
     await volcast(["fsck", paris]);

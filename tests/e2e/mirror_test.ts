@@ -137,6 +137,14 @@ Deno.test({
         }
         await sleep(300);
       }
+      // Cuts come by bytes, and where rounds ran together there were fewer of them.
+      await until("three cuts", async () => {
+        if (proxy.cuts >= 3) return true;
+        writeMarks(tree, 6);
+        changeTree(`${tree}/docs`, 200 + proxy.cuts);
+        await publish();
+        return false;
+      });
       proxy.cutEvery(() => Infinity);
       const caughtUp = () =>
         until("all of it is at the standby", async () => {
@@ -154,10 +162,9 @@ Deno.test({
         await until(`round ${round} is read`, () => readers.rounds.has(`${round} `));
       }
       assertEquals(new Set(ids).size, ids.length, `${ids}`);
+      await until("200 answers", () => readers.answers > 200);
       await readers.end();
-      assert(readers.answers > 200, `${readers.answers} answers`);
       assert(readers.rounds.size >= 3, `saw the rounds ${[...readers.rounds]}`);
-      assert(proxy.cuts >= 3, `${proxy.cuts} cuts`);
 
       await volcast(["export", standby.url, directory.file("out")]);
       await assertSameTree(tree, directory.file("out"));

@@ -95,7 +95,7 @@ async function pinBudget(): Promise<void> {
   // It kept more with each release, at least what changes wholly.
   assert(kept.length > 0 && kept[0] >= 3 * MIB, `${kept} bytes kept`);
   assert(kept.every((bytes, i) => i === 0 || bytes > kept[i - 1]), `${kept} bytes kept`);
-  await until("the base became a shadow", () => origin.log.includes("Made 'r0'"), 10_000);
+  await until("the base became a shadow", () => origin.log.includes("Made 'r0'"));
   const made =
     /Made 'r0' \(\S+\) a shadow: the site 'paris' keeps (\d+) bytes by it, the budget is 6291456; (\d+) blocks/
       .exec(origin.log);
@@ -105,7 +105,7 @@ async function pinBudget(): Promise<void> {
   await until("space came back", async () => {
     const { volume: { freeBlocks } } = await statusOf(origin.url);
     return freeBlocks > free + 100;
-  }, 10_000);
+  });
   const status = await statusOf(origin.url);
   assertEquals([status.pinnedBytes.paris, status.shadows], [0, 1]);
   const metrics = await (await fetch(`${origin.url}/metrics`)).text();

@@ -82,7 +82,8 @@ Deno.test({
       ...["--site", "paris", "--parent", origin.url, "--every", "1h"],
     ], { port });
     await using _paris = paris;
-    assertStringIncludes(paris.log, "was promoted and is the origin of epoch 2");
+    const stays = "was promoted and is the origin of epoch 2";
+    await until("it says that it stays", () => paris.log.includes(stays));
     assertEquals(await (await fetch(`${paris.url}/readyz`)).text(), "ready\n");
 
     // Published there; the site below takes what has changed.
@@ -92,6 +93,7 @@ Deno.test({
     await assertHolds(rome.url, tree, directory);
     const plan = JSON.parse((await volcast(["plan", paris.url, "july1", "--json"])).stdout);
     const full: number = plan.bytes;
+    await until("the log says so", () => lastIncrement(rome.log) > 0);
     assert(lastIncrement(rome.log) < full / 5, `${lastIncrement(rome.log)} bytes of ${full}`);
 
     // The old source is told, however it is asked to follow, and those who ask it are too.

@@ -169,7 +169,7 @@ test("keepMirrored goes on through failures, ends what is stuck, and says how it
       log: (text) => log.push(text),
     }, stopping.signal);
     const until = async (what: string, test: () => boolean) => {
-      for (let i = 0; i < 1000 && !test(); i++) await new Promise((r) => setTimeout(r, 10));
+      for (let i = 0; i < 18_000 && !test(); i++) await new Promise((r) => setTimeout(r, 10));
       assert(test(), `${what}\n${log.join("\n")}`);
     };
     await until("up to date", () => mirror.status.lagBlocks === 0);

@@ -22,6 +22,7 @@ import {
   readAll,
   type Volume,
 } from "../../src/volume/mod.ts";
+import { until } from "../helpers/until.ts";
 
 const TOKEN = "test-token";
 const ADMIN = { authorization: `Bearer ${TOKEN}` } as const;
@@ -141,14 +142,6 @@ async function json(at: Served, path: string): Promise<any> {
   return JSON.parse(await text(at, path));
 }
 
-async function until(test: () => boolean): Promise<void> {
-  const deadline = Date.now() + 20_000;
-  while (!test()) {
-    assert(Date.now() < deadline, "not within 20 s");
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
 Deno.test("POST /promote makes a following replica the origin, and its sites follow on", async () => {
   await using world = new World();
   const origin = await world.origin();
@@ -162,7 +155,7 @@ Deno.test("POST /promote makes a following replica the origin, and its sites fol
     log: (line) => log.push(line),
   }, new AbortController().signal);
   await publish(origin, "r2");
-  await until(() => paris.node.volume.current.name === "r2");
+  await until("r2 at paris", () => paris.node.volume.current.name === "r2");
   await puller(rome.node, [paris]).pull();
 
   const refused = await fetch(`${paris.server.url}/promote`, { method: "POST" });
@@ -345,7 +338,7 @@ Deno.test("a pull under way ends when its node is promoted", async () => {
   };
   const pulling = new Puller(paris.node, { ...QUICK, parents: [stuck] }).pull();
   const ended = assertRejects(() => pulling, VolcastError, "being promoted");
-  await until(() => started);
+  await until("it started", () => started);
   await paris.node.promote();
   await ended;
   assertEquals([paris.node.volume.role, read(paris.node.volume)], ["origin", "r1"]);
@@ -380,10 +373,10 @@ Deno.test("a follower asks for what was announced while it could not hear its pa
     { everyMs: 3_600_000, parents: [parent], log: () => {} },
     ending.signal,
   );
-  await until(() => plans === 1);
+  await until("a plan", () => plans === 1);
   await publish(origin, "r2");
   connect();
-  await until(() => paris.node.volume.current.name === "r2");
+  await until("r2 at paris", () => paris.node.volume.current.name === "r2");
   ending.abort();
   await following;
 });
@@ -461,7 +454,7 @@ Deno.test("a replica with local writes takes them over HTTP, and sites get what 
     parents: [peerOf(origin)],
     log: (line) => log.push(line),
   }, ending.signal);
-  await until(() => paris.node.volume.current.name === "r2");
+  await until("r2 at paris", () => paris.node.volume.current.name === "r2");
   ending.abort();
   await following;
   assertEquals(events.filter(({ type }) => type === "flush"), [

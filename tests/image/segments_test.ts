@@ -9,6 +9,7 @@ import {
 } from "../../src/format/mod.ts";
 import { joinSegments, type SegmentSizes } from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
+import { cpuMs } from "../helpers/cpu_time.ts";
 import { History, scattered } from "../helpers/history.ts";
 import { parseImage } from "../helpers/parse_image.ts";
 import { flipped, joined, segmentsOf } from "../helpers/pieces.ts";
@@ -230,13 +231,13 @@ test("a header sealed by a liar costs no memory and no time", async () => {
     view.setUint32(SEGMENT_HEADER_LAYOUT.offsetOf("gapBytes"), gap, true);
     view.setUint32(4092, checksum(medium.subarray(0, 4092)), true);
     assertEquals(decodeSegmentHeader(medium).payloadBytes, byteCount);
-    const begin = performance.now();
+    const begin = cpuMs();
     const error = await assertRejects(
       () => join(medium),
       VolcastError,
       "they end in segment 1 of 1",
     );
     assertEquals(error.kind, "damaged");
-    assert(performance.now() - begin < 2000);
+    assert(cpuMs() - begin < 2000);
   });
 });

@@ -10,6 +10,7 @@ import { MirrorPair } from "../helpers/mirrors.ts";
 import { Random } from "../helpers/random.ts";
 import { bytesOf, streamOf } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
+import { until } from "../helpers/until.ts";
 
 /** A source with a snapshot, and its image as bytes. */
 async function imageOf(
@@ -148,8 +149,7 @@ test("Receiver takes one image at a time; one that waits for its rest gives way"
   });
   const receiver = pair.standby.receiver!;
   const begun = receiver.put(first.named, { start: 0, stream: slow });
-  await new Promise((resolve) => setTimeout(resolve, 20));
-  assertEquals(receiver.position().coming?.state, "works");
+  await until("it works", () => receiver.position().coming?.state === "works");
   for (const image of [first, second]) {
     const error = await assertRejects(() => put(pair, image), VolcastError, "another one comes in");
     assertEquals(error.kind, "busy");
@@ -173,9 +173,8 @@ test("Receiver ends a transfer that nobody goes on with, and keeps what has come
   const second = await imageOf(pair, "s2", "s1", 4_000_000);
   const outcome = await put(pair, second, 0, 3_000_000);
   assertEquals(outcome, { kind: "more", offset: 3_000_000 });
-  for (let i = 0; i < 500 && pair.standby.receiver!.position().coming?.state !== "kept"; i++) {
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+  const kept = () => pair.standby.receiver!.position().coming?.state === "kept";
+  await until("what has come is kept", kept);
   const { coming, failed } = pair.standby.receiver!.position();
   assertEquals(coming, { top: second.named.top, base: second.named.base!, state: "kept" });
   assert(failed?.message.includes("nothing has come for"), failed?.message);

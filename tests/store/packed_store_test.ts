@@ -11,6 +11,7 @@ import {
 } from "../../src/format/mod.ts";
 import { type BlockStore, FileStore, MemoryStore, PackedStore } from "../../src/store/mod.ts";
 import { PACKED } from "../helpers/arrangements.ts";
+import { cpuMs } from "../helpers/cpu_time.ts";
 import { crashedDisks, problemOf, problems, run } from "../helpers/publisher.ts";
 import { forSeeds, Random, seeds } from "../helpers/random.ts";
 import { copyOf, CrashStore, FaultStore } from "../helpers/stores.ts";
@@ -417,10 +418,11 @@ test("PackedStore.open refuses maps that cannot be, fast and without much memory
     ["a capacity beyond all", forged({ capacity: 2 ** 40 }, [])],
   ];
   for (const [what, disk] of cases) {
-    const begin = performance.now();
+    const begin = cpuMs();
     const error = assertThrows(() => PackedStore.open(disk), VolcastError, undefined, what);
     assertEquals(error.kind, "damaged", what);
-    assert(performance.now() - begin < 1000, `${what}: ${performance.now() - begin} ms`);
+    const took = cpuMs() - begin;
+    assert(took < 1000, `${what}: ${took} ms`);
   }
   // The measure itself is not at fault.
   assertEquals(PackedStore.open(forged({}, [[run(5, 3, 20)], [run(6, 1, 0)]])).liveBlocks, 2);

@@ -17,6 +17,7 @@ import { Random } from "../helpers/random.ts";
 import { advance, bitsOf, blockAt, replicaOf } from "../helpers/replicas.ts";
 import { copyOf, CrashStore } from "../helpers/stores.ts";
 import { test } from "../helpers/strict.ts";
+import { until } from "../helpers/until.ts";
 
 const ID = "00112233445566778899aabbccddeeff";
 
@@ -288,10 +289,7 @@ test("what was changed is durable after the time set, though nobody asks", async
   const volume = await Volume.create(store, { checkpointMs: 20 });
   await volume.exclusive((writer) => void touch(writer, "a"));
   const { cp } = volume.superblock;
-  const deadline = Date.now() + 5000;
-  while (volume.superblock.cp === cp && Date.now() < deadline) {
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await until("a consistency point", () => volume.superblock.cp !== cp);
   volume.abandon();
   const found = Volume.open(store);
   const view = found.view();
