@@ -5,8 +5,8 @@
  */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { attachFile, detach, deviceTest, type LoopDevice } from "../helpers/loop_devices.ts";
-import { Throttle, whyNoThrottle } from "../helpers/throttle.ts";
+import { attachFile, detach, type LoopDevice } from "../helpers/loop_devices.ts";
+import { Throttle, throttleTest } from "../helpers/throttle.ts";
 import { has, run, Server, TempDirectory, volcast, volcastCommand } from "./harness.ts";
 import { assertSameTree, changeTree, makeTree, noise } from "./trees.ts";
 
@@ -85,7 +85,7 @@ Deno.test({
   },
 });
 
-deviceTest("an image comes from three slow disks at once", async (directory) => {
+await throttleTest("an image comes from three slow disks at once", async (directory) => {
   const tree = `${directory}/tree`;
   Deno.mkdirSync(tree);
   Deno.writeFileSync(`${tree}/large`, noise(15 * 2 ** 20));
@@ -102,8 +102,6 @@ deviceTest("an image comes from three slow disks at once", async (directory) => 
     }
     // The kernel's own reading ahead would be most of what is read of so little.
     for (const { device } of devices) await run(["blockdev", "--setra", "32", device]);
-    const reason = whyNoThrottle(devices[0].number);
-    if (reason !== undefined) return console.log(`Not measured: ${reason}`);
     // So slow that what the kernel lets through at once is a small part of a unit.
     using throttle = Throttle.of(devices.map(({ number }) => number), 2 * 2 ** 20);
     const time = async ({ node }: LoopDevice, image: string) => {

@@ -79,10 +79,17 @@ export async function whyNoLoopDevices(): Promise<string | undefined> {
   }
 }
 
-const reason = await whyNoLoopDevices();
+const noDevices = await whyNoLoopDevices();
 
-/** Registers a test that needs block devices; where there are none it is ignored, and says why. */
-export function deviceTest(name: string, fn: (directory: string) => Promise<void>): void {
+/**
+ * Registers a test that needs block devices; where there are none it is ignored, and says why.
+ * @param reason Another reason for which it cannot run here.
+ */
+export function deviceTest(
+  name: string,
+  fn: (directory: string) => Promise<void>,
+  reason: string | undefined = noDevices,
+): void {
   Deno.test({
     name: reason === undefined ? name : `${name} (ignored: ${reason})`,
     ignore: reason !== undefined,

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { deviceTest, whyNoLoopDevices, withDevice } from "./loop_devices.ts";
+
 const ROOT = "/sys/fs/cgroup";
 
 /** A control group; processes are put into it by {@linkcode Throttle.command}. */
@@ -50,13 +52,25 @@ export class Throttle implements Disposable {
   }
 }
 
-/** Why reading cannot be slowed down here; `undefined` where it can. */
-export function whyNoThrottle(device: string): string | undefined {
+/** Registers a test that needs slow devices; where there are none it is ignored, and says why. */
+export async function throttleTest(
+  name: string,
+  fn: (directory: string) => Promise<void>,
+): Promise<void> {
+  deviceTest(name, fn, await whyNoLoopDevices() ?? await whyNoThrottle());
+}
+
+async function whyNoThrottle(): Promise<string | undefined> {
+  const directory = await Deno.makeTempDir({ prefix: "volcast-throttle-" });
   try {
-    Throttle.of([device], 2 ** 20)[Symbol.dispose]();
-    return undefined;
+    return await withDevice(directory, "probe", 2 ** 20, ({ number }) => {
+      Throttle.of([number], 2 ** 20)[Symbol.dispose]();
+      return Promise.resolve(undefined);
+    });
   } catch (error) {
     return `no control of reading here: ${error instanceof Error ? error.message : error}`;
+  } finally {
+    await Deno.remove(directory, { recursive: true });
   }
 }
 
