@@ -9,7 +9,10 @@ export class Proxy implements AsyncDisposable {
   readonly url: string;
   /** Connections that were cut. */
   cuts = 0;
-  /** Bytes from clients after which the connection they come on is cut. */
+  /** While it is, connections end at once. */
+  isDown = false;
+  readonly #counts: "client" | "server";
+  /** Bytes after which the connection they come on is cut. */
   #limit: () => number = () => Infinity;
   #left = Infinity;
   readonly #listener: Deno.TcpListener;
@@ -17,15 +20,19 @@ export class Proxy implements AsyncDisposable {
   readonly #open = new Set<Deno.TcpConn>();
   readonly #loops = new Set<Promise<void>>();
 
-  /** @param port Where the server listens. */
-  constructor(port: number) {
+  /**
+   * @param port Where the server listens.
+   * @param options.counts Whose bytes count for {@linkcode cutEvery}; the client's by default.
+   */
+  constructor(port: number, { counts = "client" }: { counts?: "client" | "server" } = {}) {
     this.#port = port;
+    this.#counts = counts;
     this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
     this.url = `http://127.0.0.1:${this.#listener.addr.port}`;
     this.#track(this.#accept());
   }
 
-  /** From now on a connection is cut each time that `limit()` bytes have come from clients. */
+  /** From now on a connection is cut each time that `limit()` bytes have come. */
   cutEvery(limit: () => number): void {
     this.#limit = limit;
     this.#left = limit();
@@ -44,6 +51,7 @@ export class Proxy implements AsyncDisposable {
   }
 
   async #serve(client: Deno.TcpConn): Promise<void> {
+    if (this.isDown) return client.close();
     let server: Deno.TcpConn;
     try {
       server = await Deno.connect({ hostname: "127.0.0.1", port: this.#port });
@@ -52,7 +60,10 @@ export class Proxy implements AsyncDisposable {
     }
     const both = [client, server];
     for (const connection of both) this.#open.add(connection);
-    await Promise.all([this.#pass(client, server, true), this.#pass(server, client, false)]);
+    await Promise.all([
+      this.#pass(client, server, this.#counts === "client"),
+      this.#pass(server, client, this.#counts === "server"),
+    ]);
     for (const connection of both) {
       if (this.#open.delete(connection)) connection.close();
     }
