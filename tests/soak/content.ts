@@ -12,14 +12,14 @@ import { randomOf } from "../e2e/trees.ts";
 export const MARKS = 20;
 const FILES = 300;
 const SMALL_BYTES = 60_000;
-const LARGE_BYTES = 6 * 2 ** 20;
-/** Every so many-th file is a large one. */
-const LARGE_EVERY = 100;
+/** The file that is read slowly: more than what lies between two sockets. */
+export const LARGE = 0;
+const LARGE_BYTES = 24 * 2 ** 20;
 
 /** The bytes of version `version` of file `index`: a line that names them, then noise. */
 export function contentOf(index: number, version: number): Uint8Array<ArrayBuffer> {
   const random = randomOf(index * 1_000_003 + version);
-  const size = index % LARGE_EVERY === 0 ? LARGE_BYTES : Math.floor(random() ** 3 * SMALL_BYTES);
+  const size = index === LARGE ? LARGE_BYTES : Math.floor(random() ** 3 * SMALL_BYTES);
   const head = new TextEncoder().encode(`${index} ${version} ${size}\n`);
   const words = new Uint32Array(Math.ceil(size / 4));
   let state = (index * 2_654_435_761 + version * 40_503 + 1) >>> 0;
@@ -74,14 +74,15 @@ export class Releases {
     return this.#versions.length - 1;
   }
 
-  /** Any file that some release has. */
+  /** Any file that some release has, but for the large one. */
   anyFile(random: () => number): number {
-    return Math.floor(random() * FILES);
+    return 1 + Math.floor(random() * (FILES - 1));
   }
 
   /** Makes the next release: changes, removals, files that come back. */
   change(): void {
     const next = new Map(this.#versions[this.newest]);
+    this.#write(next, LARGE, this.#versions.length);
     for (let i = 0; i < FILES / 30; i++) {
       const index = this.anyFile(this.#random);
       if (next.has(index) && this.#random() < 0.3) {

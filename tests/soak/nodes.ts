@@ -83,7 +83,7 @@ export class SoakNode {
 export async function startHierarchy(directory: TempDirectory, tree: string): Promise<SoakNode[]> {
   const file = (name: string) => directory.file(name);
   await volcast(["keygen", file("key")]);
-  await volcast(["init", file("origin.vol"), "--size", "1GiB"]);
+  await volcast(["init", file("origin.vol"), "--size", "224MiB"]);
   await volcast(["publish", file("origin.vol"), tree, "--as", "r0"]);
   const scrub = ["--scrub", "4MiB"];
   const origin = new SoakNode("origin", {

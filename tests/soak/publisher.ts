@@ -11,7 +11,7 @@ import type { Releases } from "./content.ts";
 import type { SoakNode } from "./nodes.ts";
 
 /** Snapshots that stay at the origin. */
-const KEPT = 5;
+const KEPT = 3;
 
 /** See the module. */
 export class Publisher {

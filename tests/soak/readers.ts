@@ -8,7 +8,7 @@
 import { assert } from "@std/assert";
 import { sleep } from "../helpers/until.ts";
 import { randomOf } from "../e2e/trees.ts";
-import { MARKS, type Releases, versionOf } from "./content.ts";
+import { LARGE, MARKS, type Releases, versionOf } from "./content.ts";
 import type { SoakNode } from "./nodes.ts";
 
 /** Times to wait between two requests, so that readers leave the others something of the processor, ms. */
@@ -40,6 +40,7 @@ export class Readers {
       this.#loop(node, (floor) => this.#readFile(`${node.url}/files/files`, floor)),
       this.#loop(node, (floor) => this.#readFile(`${node.server.wwwUrl}/files`, floor)),
       this.#loop(node, (floor) => this.#readMarks(node, floor)),
+      this.#loop(node, (floor) => this.#readSlowly(node, floor)),
     ]);
   }
 
@@ -70,6 +71,23 @@ export class Readers {
     const index = this.#releases.anyFile(this.#random);
     const response = await fetch(`${base}/${index}`);
     const bytes = new Uint8Array(await response.arrayBuffer());
+    return this.#check(index, response, bytes, floor);
+  }
+
+  /** A reader who takes his time, so that releases come and go while he reads one. */
+  async #readSlowly(node: SoakNode, floor: number): Promise<number> {
+    const response = await fetch(`${node.url}/files/files/${LARGE}`);
+    const pieces: Uint8Array[] = [];
+    for await (const piece of response.body!) {
+      pieces.push(piece);
+      if (this.#reading) await sleep(PAUSE_MS);
+    }
+    const bytes = new Uint8Array(await new Blob(pieces as BlobPart[]).arrayBuffer());
+    return this.#check(LARGE, response, bytes, floor);
+  }
+
+  /** @returns The release from which on the next thing may be. */
+  #check(index: number, response: Response, bytes: Uint8Array, floor: number): number {
     this.counts.bytes += bytes.length;
     assert(response.status === 200 || response.status === 404, `status ${response.status}`);
     const version = response.status === 404 ? undefined : versionOf(index, bytes);

@@ -117,7 +117,7 @@ class Soak {
   async #publish(): Promise<void> {
     while (!this.#isOver) {
       await this.#publisher.next();
-      if (this.#random() < 0.3) await this.#publisher.deleteOld();
+      await this.#publisher.deleteOld();
       await this.#wait(300 + this.#random() * 1500);
     }
   }
