@@ -329,6 +329,43 @@ test("a block whose place was given to something else meanwhile is not written",
   await volume.close();
 });
 
+test("a block that the disk does not keep stays bad until it does", async () => {
+  const { history, store, volume } = await family(new Random(11));
+  const [, vbn] = someFile(volume);
+  flipBit(store, vbn, 5);
+  const write = store.write.bind(store);
+  store.write = (at, source) => {
+    const kept = source.slice();
+    const first = (vbn - at) * BLOCK_SIZE;
+    if (first >= 0 && first < kept.length) kept[first] ^= 1;
+    write(at, kept);
+  };
+  await using running = new Running(volume, [relativeNode("origin", history.volume)]);
+  const isTold = (line: string) => line.startsWith(`VBN ${vbn} was written again and is bad still`);
+  await running.until("told", () => running.log.some(isTold));
+  assertEquals([running.scrub.status.bad, running.scrub.status.healedBlocks], [String(vbn), 0]);
+  store.write = write;
+  await running.until("healed", () => running.scrub.status.healedBlocks === 1);
+  assertClean(volume);
+  await history.close();
+  await volume.close();
+});
+
+test("nothing is written any more when the server ends while a node answers", async () => {
+  const { history, store, volume } = await family(new Random(12));
+  const [, vbn] = someFile(volume);
+  flipBit(store, vbn, 5);
+  const before = blockAt(store, vbn);
+  const origin = relativeNode("origin", history.volume, () => Promise.resolve(running.stop()));
+  const running: Running = new Running(volume, [origin]);
+  await running.until("asked", () => origin.asked.length > 0);
+  await running[Symbol.asyncDispose]();
+  assertEquals(blockAt(store, vbn), before);
+  assertEquals(running.scrub.status.healedBlocks, 0);
+  await history.close();
+  await volume.close();
+});
+
 test("a pass over what is being written finds nothing that is not bad", async () => {
   const random = new Random(13);
   const volume = await Volume.create(new MemoryStore(3000), { now: tickingClock() });
