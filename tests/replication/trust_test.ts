@@ -2,9 +2,22 @@
  * Seals: what an origin signs is what lies there, and a site that asks for seals takes nothing else.
  */
 
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { PlaneSum, VolcastError } from "../../src/core/mod.ts";
-import { decodeSeal, type Seal, SEAL_LAYOUT } from "../../src/format/mod.ts";
+import {
+  decodeSeal,
+  decodeStreamHeader,
+  encodeStreamHeader,
+  type Seal,
+  SEAL_LAYOUT,
+  STREAM_HEADER_LAYOUT,
+} from "../../src/format/mod.ts";
 import { applyImage, Image, sumOf, sumOfStream } from "../../src/image/mod.ts";
 import {
   believing,
@@ -256,6 +269,28 @@ test("a block that was changed at a parent, its checksum the same, is refused be
   assertEquals(Volume.open(store).current.id, next.top.id);
   // Without seals nobody could have told: that is what they are for.
   parent.volume.abandon();
+  site.abandon();
+  await history.close();
+});
+
+test("an image under another name, time or root than was sealed is refused by its header", async () => {
+  const { history, first, next, trust, site } = await scene(55);
+  const bytes = await bytesOf(imageOf(history.volume, next.top.id, first.top.id));
+  const header = decodeStreamHeader(bytes.subarray(0, STREAM_HEADER_LAYOUT.size));
+  const { root } = header.top;
+  const lies = [{ name: "other" }, { time: START + 1n }, { root: { ...root, vbn: root.vbn + 1 } }];
+  for (const lie of lies) {
+    const told = encodeStreamHeader({ ...header, top: { ...header.top, ...lie } });
+    const lying = new Uint8Array([...told, ...bytes.subarray(told.length)]);
+    const believe = { drainMs: 0, ...believing(trust, next.bytes, next.seal) };
+    const error = await assertRejects(
+      () => applyImage(site, sourceOf(lying), believe),
+      VolcastError,
+    );
+    assertEquals(error.kind, "untrusted");
+    assertStringIncludes(error.message, "it says that it is");
+    assertEquals(site.current.id, first.top.id);
+  }
   site.abandon();
   await history.close();
 });
