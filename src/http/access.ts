@@ -1,87 +1,243 @@
 /**
- * Who may change things. Reading is open; what changes state needs a bearer token, unless the server
- * has none at all and listens on loopback only. A site's own token lets it do what a site does, and names it.
+ * Who may do what. A request shows a bearer token; `ROUTE_TABLE` says what its route needs.
+ *
+ * 1. What changes something is never done without a token that is good for it, except by this machine's
+ *    own programs at a server that listens on loopback and has never had a token.
+ * 2. What reads is open to everybody, unless the server is private.
+ * 3. A token that nobody here knows opens nothing, not even what is open without one: who shows it is
+ *    mistaken, and should hear of it.
+ * 4. A token of a site speaks in no other site's name.
+ * 5. A token file that is damaged, or has no token left, never makes a server open.
  *
  * @module
  */
 
-import { createHash, timingSafeEqual } from "node:crypto";
+import { timingSafeEqual } from "node:crypto";
 import { VolcastError } from "../core/mod.ts";
+import type { RouteRule } from "./route_table.ts";
+import { digestOf, type KnownToken, parseTokens, type Scope } from "./tokens.ts";
+import { WatchedFiles, type WatchOptions } from "./watched_files.ts";
 
 /** The tokens of a server. */
 export interface Tokens {
-  /** May change everything. */
+  /** May do everything. */
   readonly admin?: string;
-  /** By site. */
+  /** By site: may replicate, in the name of this site. */
   readonly sites?: ReadonlyMap<string, string>;
+  /** Those of a file, whatever it has now. */
+  readonly file?: WatchedFiles<readonly KnownToken[]>;
 }
 
 /** What a request may do. */
 export interface Grant {
-  readonly admin: boolean;
   /** The site that the token names. */
   readonly site: string | undefined;
+  /** Whether it may be told which snapshot is here: of a private server not everybody. */
+  readonly seesState: boolean;
+}
+
+/** A refusal for want of a token that is known here: status 401, where others of its kind are 403. */
+export class TokenNeeded extends VolcastError {
+  /** What `www-authenticate` says. */
+  readonly challenge: string;
+
+  /** @param challenge Parameters after the realm. */
+  constructor(message: string, hint: string, challenge = "") {
+    super("denied", message, hint);
+    this.challenge = `Bearer realm="volcast"${challenge}`;
+  }
+}
+
+/** A refusal of a token that is known and not good for this. */
+export class ScopeNeeded extends VolcastError {
+  /** Any one of them would be enough. */
+  readonly scopes: readonly Scope[];
+
+  /** @param scopes Which would be. */
+  constructor(message: string, hint: string, scopes: readonly Scope[]) {
+    super("denied", message, hint);
+    this.scopes = scopes;
+  }
+}
+
+/**
+ * The tokens in a file, read again when it changes.
+ * @throws {VolcastError} `usage` when it is missing, damaged, or has no token.
+ */
+export function openTokenFile(
+  path: string,
+  options: Pick<WatchOptions, "log" | "everyMs">,
+): WatchedFiles<readonly KnownToken[]> {
+  const file = new WatchedFiles<readonly KnownToken[]>([path], parseTokens, {
+    ...options,
+    what: "the tokens",
+    guarded: true,
+  });
+  if (file.value.length > 0) return file;
+  throw new VolcastError(
+    "usage",
+    `Cannot use the tokens in ${path}: there is none`,
+    `Make one: volcast token create NAME --scope write --into ${path}`,
+  );
 }
 
 /** See the module. */
 export class Access {
-  readonly #admin: Uint8Array | undefined;
-  readonly #sites: readonly { site: string; digest: Uint8Array }[];
+  readonly #fixed: readonly KnownToken[];
+  readonly #file: Tokens["file"];
   readonly #openToAll: boolean;
+  readonly #isPrivate: boolean;
 
-  /** @param options.loopback Whether the listener is bound to loopback. */
-  constructor(options: { tokens: Tokens; loopback: boolean }) {
-    const { admin, sites = new Map() } = options.tokens;
-    this.#admin = admin === undefined ? undefined : digestOf(admin);
-    this.#sites = [...sites].map(([site, token]) => ({ site, digest: digestOf(token) }));
-    this.#openToAll = options.loopback && admin === undefined && this.#sites.length === 0;
-  }
-
-  /** What the bearer of a request's headers may do. @throws {VolcastError} `denied` for a wrong token. */
-  grant(headers: Headers): Grant {
-    const header = headers.get("authorization");
-    if (header === null) return { admin: this.#openToAll, site: undefined };
-    const token = /^Bearer ([^\s]+)$/i.exec(header)?.[1];
-    const digest = digestOf(token ?? "");
-    if (this.#admin !== undefined && timingSafeEqual(digest, this.#admin)) {
-      return { admin: true, site: undefined };
-    }
-    for (const known of this.#sites) {
-      if (timingSafeEqual(digest, known.digest)) {
-        return { admin: this.#openToAll, site: known.site };
-      }
-    }
-    if (this.#openToAll) return { admin: true, site: undefined };
-    throw new VolcastError("denied", "Cannot do this: the token is not known here");
-  }
-
-  /** Lets administrators pass. @throws {VolcastError} `denied` unless the request may change everything. */
-  requireAdmin(headers: Headers): void {
-    if (this.grant(headers).admin) {
-      if (this.#openToAll) refuseForeignPages(headers);
-      return;
-    }
+  /**
+   * @param options.loopback Whether the listener is bound to loopback.
+   * @param options.isPrivate Whether reading needs a token too.
+   * @throws {VolcastError} `usage` for a private server that knows no token.
+   */
+  constructor(options: { tokens: Tokens; loopback: boolean; isPrivate?: boolean }) {
+    const { admin, sites = new Map<string, string>(), file } = options.tokens;
+    this.#fixed = [
+      ...(admin === undefined
+        ? []
+        : [{ name: "VOLCAST_TOKEN", scopes: ["admin"] as const, digest: digestOf(admin) }]),
+      ...[...sites].map(([site, token]) => ({
+        name: site,
+        scopes: ["replicate"] as const,
+        site,
+        digest: digestOf(token),
+      })),
+    ];
+    this.#file = file;
+    const hasTokens = this.#fixed.length > 0 || file !== undefined;
+    this.#isPrivate = options.isPrivate ?? false;
+    this.#openToAll = options.loopback && !hasTokens && !this.#isPrivate;
+    if (hasTokens || !this.#isPrivate) return;
     throw new VolcastError(
-      "denied",
-      "Cannot do this: it needs a bearer token",
-      "Set VOLCAST_TOKEN at the server and at the client, or listen on 127.0.0.1",
+      "usage",
+      "Cannot be private without tokens: nobody could be let in",
+      "Add --tokens FILE, made by: volcast token create NAME --scope read --into FILE",
     );
   }
 
-  /** Lets a site pass. @throws {VolcastError} `denied` unless the request comes from this site, or may change everything. */
-  requireSite(headers: Headers, site: string): void {
-    if (this.grant(headers).site === site) return;
-    this.requireAdmin(headers);
+  /** What `GET /status` says of it. */
+  get status(): { private: boolean; tokenFile: string | null } {
+    const problem = this.#file?.problem;
+    return {
+      private: this.#isPrivate,
+      // Its path is nobody's business; the log has it.
+      tokenFile: this.#file === undefined
+        ? null
+        : problem === undefined
+        ? "good"
+        : "cannot be read: the tokens read before are in use",
+    };
   }
+
+  /** What somebody without a token may do, at routes that ask for none. */
+  get stranger(): Grant {
+    return { site: undefined, seesState: !this.#isPrivate };
+  }
+
+  /** Reads the token file again. */
+  reread(): void {
+    this.#file?.reread();
+  }
+
+  /**
+   * Lets a request pass.
+   *
+   * @param rule What its route needs.
+   * @param sites In whose names it speaks.
+   * @throws {VolcastError} `denied`.
+   */
+  admit(request: Request, rule: RouteRule, sites: readonly string[]): Grant {
+    if (rule.scopes.length === 0) return this.stranger;
+    const header = request.headers.get("authorization");
+    if (this.#openToAll) {
+      if (rule.changes) refuseForeignPages(request);
+      return this.stranger;
+    }
+    const isOpen = !rule.changes && !this.#isPrivate;
+    if (header === null) {
+      if (isOpen) return this.stranger;
+      throw this.#needed(request, rule);
+    }
+    const token = this.#find(/^Bearer ([^\s]+)$/i.exec(header)?.[1] ?? "");
+    if (token === undefined) {
+      throw new TokenNeeded(
+        `Cannot ${named(request)}: the token is not known here`,
+        "Check that it is the one for this server, and that it was not revoked",
+        ', error="invalid_token"',
+      );
+    }
+    if (!isOpen) requireScope(request, rule, token);
+    const other = token.site === undefined ? undefined : sites.find((site) => site !== token.site);
+    if (other === undefined) return { site: token.site, seesState: true };
+    throw new VolcastError(
+      "denied",
+      `Cannot ${named(request)} in the name of the site '${other.slice(0, 100)}': ` +
+        `the token '${token.name}' is of '${token.site}'`,
+      "Use a token of that site, or the site's own name (--site)",
+    );
+  }
+
+  /** Looks at all of them, so that the time it takes tells nothing. */
+  #find(text: string): KnownToken | undefined {
+    const digest = digestOf(text);
+    let found: KnownToken | undefined;
+    for (const token of [...this.#fixed, ...this.#file?.value ?? []]) {
+      if (timingSafeEqual(digest, token.digest)) found = token;
+    }
+    return found;
+  }
+
+  #needed(request: Request, rule: RouteRule): VolcastError {
+    if (this.#fixed.length === 0 && this.#file === undefined) {
+      return new VolcastError(
+        "denied",
+        `Cannot ${named(request)}: it needs a bearer token, and this server has none`,
+        "Start it with --tokens FILE or VOLCAST_TOKEN, or let it listen on 127.0.0.1",
+      );
+    }
+    return new TokenNeeded(
+      `Cannot ${named(request)}: it needs a bearer token with the scope ${shown(rule.scopes)}`,
+      `${howToGet(rule)}; give it by --token-file FILE or VOLCAST_TOKEN`,
+    );
+  }
+}
+
+function requireScope(request: Request, rule: RouteRule, { name, scopes }: KnownToken): void {
+  if (scopes.some((scope) => scope === "admin" || rule.scopes.includes(scope))) return;
+  throw new ScopeNeeded(
+    `Cannot ${named(request)}: it needs the scope ${shown(rule.scopes)}, ` +
+      `the token '${name}' has ${shown(scopes, "and")}`,
+    howToGet(rule),
+    rule.scopes,
+  );
+}
+
+function howToGet(rule: RouteRule): string {
+  return `Make a token at the server: volcast token create NAME --scope ${
+    rule.scopes[0]
+  } --into FILE`;
+}
+
+/** Method and path, without the query: names in it may be long, and are not needed. */
+function named({ method, url }: Request): string {
+  return `${method} ${new URL(url).pathname.slice(0, 200)}`;
+}
+
+function shown(scopes: readonly Scope[], word = "or"): string {
+  return scopes.map((scope) => `'${scope}'`).join(` ${word} `);
 }
 
 /**
  * A page in a browser on this machine must not reach a server without tokens: neither one of another
  * origin, nor one whose name was made to mean this machine.
  */
-function refuseForeignPages(headers: Headers): void {
-  const host = headers.get("host");
-  if (host !== null && !isLoopback(host.replace(/:\d+$/, ""))) {
+function refuseForeignPages({ headers, url }: Request): void {
+  // HTTP/2 has no such header: the name is in the URL then.
+  const host = headers.get("host") ?? new URL(url).host;
+  if (!isLoopback(host.replace(/:\d+$/, ""))) {
     throw new VolcastError(
       "denied",
       `Cannot do this for the host name '${host.slice(0, 100)}' without a token`,
@@ -98,8 +254,4 @@ function refuseForeignPages(headers: Headers): void {
 export function isLoopback(hostname: string): boolean {
   return hostname === "localhost" || hostname === "::1" || hostname === "[::1]" ||
     /^127\.\d+\.\d+\.\d+$/.test(hostname);
-}
-
-function digestOf(token: string): Uint8Array {
-  return createHash("sha256").update(token).digest();
 }

@@ -5,10 +5,13 @@
  */
 
 import { Hono } from "hono";
+import { matchedRoutes } from "hono/route";
 import { VolcastError } from "../core/mod.ts";
 import type { Node } from "../replication/mod.ts";
-import type { Env, HttpOptions } from "./env.ts";
+import type { Access, Grant } from "./access.ts";
+import type { Env, HttpOptions, RouteContext } from "./env.ts";
 import { problemResponse } from "./problem.ts";
+import { ROUTE_TABLE, sitesNamed } from "./route_table.ts";
 import { archiveRoutes } from "./routes/archive.ts";
 import { fileRoutes } from "./routes/files.ts";
 import { healthRoutes } from "./routes/health.ts";
@@ -36,7 +39,9 @@ export function createApp(
     if (!(error instanceof VolcastError)) log(error.stack ?? String(error));
     else if (error.kind === "damaged" || error.kind === "io") log(error.message);
     await takeRest(c.req.raw);
-    return withState(problemResponse(error), node);
+    const response = problemResponse(error);
+    if (c.get("seesState")) setStateHeaders(response.headers, node);
+    return response;
   });
   app.notFound((c) =>
     problemResponse(
@@ -50,15 +55,13 @@ export function createApp(
   app.use(async (c, next) => {
     c.set("node", node);
     c.set("options", options);
-    const { headers, method } = c.req.raw;
-    c.set("tokenSite", options.access.grant(headers).site);
-    // `/sites` looks closer itself: a site may confirm with a token of its own.
-    if (method !== "GET" && method !== "HEAD" && !c.req.path.startsWith("/sites/")) {
-      options.access.requireAdmin(headers);
-    }
+    const grant = admit(c, options.access);
+    c.set("tokenSite", grant.site);
+    c.set("seesState", grant.seesState);
     await next();
+    const { method } = c.req.raw;
     if (c.res.ok && method !== "GET" && method !== "HEAD") node.changed();
-    setStateHeaders(c.res.headers, node);
+    if (grant.seesState) setStateHeaders(c.res.headers, node);
   });
   app.route("/replicate", replicateRoutes);
   app.route("/images", imagesRoutes);
@@ -81,6 +84,30 @@ export function createApp(
   return app;
 }
 
+/** The middleware itself, as hono names it. */
+const EVERY_ROUTE = "ALL /*";
+
+/**
+ * Lets a request pass to every route that would answer it, or to none: to the answer that there is none.
+ * @throws {VolcastError} `denied`.
+ */
+function admit(c: RouteContext, access: Access): Grant {
+  let grant: Grant = access.stranger;
+  // A refusal states what a stranger may know.
+  c.set("seesState", grant.seesState);
+  const [path, query] = [c.req.path, c.req.queries("site") ?? []];
+  for (const { method, path: pattern } of matchedRoutes(c)) {
+    const route = `${method} ${pattern}`;
+    if (route === EVERY_ROUTE) continue;
+    if (!Object.hasOwn(ROUTE_TABLE, route)) {
+      throw new VolcastError("denied", `Cannot answer ${route}: nothing says what it needs`);
+    }
+    const rule = ROUTE_TABLE[route];
+    grant = access.admit(c.req.raw, rule, sitesNamed(rule, route, { path, query }));
+  }
+  return grant;
+}
+
 /**
  * Reads what is left of a refused request's body, within bounds: whoever is still sending when the
  * connection ends gets a broken pipe, and not the answer that says why.
@@ -101,9 +128,4 @@ async function takeRest({ body }: Request): Promise<void> {
   } finally {
     clearTimeout(timer);
   }
-}
-
-function withState(response: Response, node: Node): Response {
-  setStateHeaders(response.headers, node);
-  return response;
 }

@@ -29,6 +29,8 @@ export interface Env {
     options: HttpOptions;
     /** The site that the request's token names. */
     tokenSite: string | undefined;
+    /** Whether the answer may state which snapshot is here, and whose it is. */
+    seesState: boolean;
   };
 }
 

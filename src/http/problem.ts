@@ -4,6 +4,7 @@
  * @module
  */
 
+import { ScopeNeeded, TokenNeeded } from "./access.ts";
 import { type ErrorKind, messageOf, VolcastError } from "../core/mod.ts";
 
 /** Status codes by kind of error: the one place where they are said. */
@@ -29,7 +30,7 @@ export const STATUS: Readonly<Record<ErrorKind, number>> = {
 export function problemResponse(error: unknown, headers: HeadersInit = {}): Response {
   const known = error instanceof VolcastError;
   const kind: ErrorKind = known ? error.kind : "io";
-  const status = STATUS[kind];
+  const status = error instanceof TokenNeeded ? 401 : STATUS[kind];
   const result = new Headers(headers);
   result.set("content-type", "application/problem+json");
   result.set("cache-control", "no-store");
@@ -40,12 +41,21 @@ export function problemResponse(error: unknown, headers: HeadersInit = {}): Resp
     result.set("volcast-problem-title", encoded(messageOf(error)));
     if (error.hint !== "") result.set("volcast-problem-hint", encoded(error.hint));
   }
+  // RFC 6750: who may try again with a token, and with which.
+  if (error instanceof TokenNeeded) result.set("www-authenticate", error.challenge);
+  if (error instanceof ScopeNeeded) {
+    result.set(
+      "www-authenticate",
+      `Bearer realm="volcast", error="insufficient_scope", scope="${error.scopes[0]}"`,
+    );
+  }
   if (status === 503) result.set("retry-after", "2");
   const body = {
     // What an unknown error says may hold paths of the host; it goes to the log, not to strangers.
     title: known ? messageOf(error) : "Cannot answer: an internal error, see the server's log",
     status,
     kind,
+    ...(error instanceof ScopeNeeded ? { scopes: error.scopes } : {}),
     ...(known && error.hint !== "" ? { hint: error.hint } : {}),
   };
   return new Response(JSON.stringify(body) + "\n", { status, headers: result });

@@ -29,9 +29,9 @@ Deno.test("changing something needs the token, unless there is none and the serv
   assertEquals((await closed.get("/snapshots")).status, 200);
 
   await using guarded = await makeNode({ tokens: { admin: "secret" } });
-  assertEquals((await guarded.get("/snapshots", snapshot("a"))).status, 403);
+  assertEquals((await guarded.get("/snapshots", snapshot("a"))).status, 401);
   const wrong = await guarded.get("/snapshots", snapshot("a", { authorization: "Bearer wrong" }));
-  assertEquals(wrong.status, 403);
+  assertEquals(wrong.status, 401);
   const right = await guarded.get("/snapshots", snapshot("a", { authorization: "Bearer secret" }));
   assertEquals(right.status, 201);
   for (
@@ -46,7 +46,7 @@ Deno.test("changing something needs the token, unless there is none and the serv
   ) {
     assertEquals(
       (await guarded.get(path, { method, body: method === "DELETE" ? null : "{}" })).status,
-      403,
+      401,
       path,
     );
   }
@@ -85,12 +85,12 @@ Deno.test("a server that has given a token to a site is open to nobody, on loopb
       headers,
     })).status;
   assertEquals(await confirm(bearer("p")), 200);
-  assertEquals(await confirm(bearer("q")), 403);
-  assertEquals(await confirm({}), 403);
-  for (const headers of [{}, bearer("p"), bearer("q")]) {
-    assertEquals((await origin.get("/snapshots", snapshot("x", headers))).status, 403);
+  assertEquals(await confirm(bearer("q")), 401);
+  assertEquals(await confirm({}), 401);
+  for (const [headers, status] of [[{}, 401], [bearer("p"), 403], [bearer("q"), 401]] as const) {
+    assertEquals((await origin.get("/snapshots", snapshot("x", headers))).status, status);
     const plane = await origin.get("/sites/rome/plane", { method: "PUT", body: "x", headers });
-    assertEquals(plane.status, 403);
+    assertEquals(plane.status, status);
   }
 });
 

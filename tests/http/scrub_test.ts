@@ -36,5 +36,5 @@ test("POST /scrub begins a pass, and status, metrics and events tell of it", asy
 
 test("POST /scrub needs the token", async () => {
   await using origin = await makeNode({ tokens: { admin: "secret" } });
-  assertEquals((await origin.get("/scrub", { method: "POST" })).status, 403);
+  assertEquals((await origin.get("/scrub", { method: "POST" })).status, 401);
 });

@@ -53,7 +53,7 @@ Deno.test("making a shadow needs a token", async () => {
   await using origin = await makeNode({ tokens: { admin: "root" }, loopback: false });
   await origin.publish("june3", { a: "one" });
   await origin.publish("june5", { a: "two" });
-  assertEquals((await origin.get("/snapshots/june3", shadow)).status, 403);
+  assertEquals((await origin.get("/snapshots/june3", shadow)).status, 401);
   const headers = { authorization: "Bearer root" };
   assertEquals((await origin.get("/snapshots/june3", { ...shadow, headers })).status, 200);
 });

@@ -159,7 +159,7 @@ Deno.test("POST /promote makes a following replica the origin, and its sites fol
   await puller(rome.node, [paris]).pull();
 
   const refused = await fetch(`${paris.server.url}/promote`, { method: "POST" });
-  assertEquals(refused.status, 403);
+  assertEquals(refused.status, 401);
   await refused.body?.cancel();
   const events: NodeEvent[] = [];
   paris.node.events.subscribe((event) => events.push(event));

@@ -107,6 +107,7 @@ function statusOf(c: RouteContext): Record<string, unknown> {
     transfer: node.transfer ?? null,
     pinBudgetBytes: node.pinBudgetBytes ?? null,
     scrub: node.scrub?.status ?? null,
+    access: c.get("options").access.status,
     seals: Object.fromEntries(
       Object.entries(node.volumeIfAny?.local.seals ?? {}).map(([pointer, text]) => {
         const seal = sealOf(text);
