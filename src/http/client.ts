@@ -15,6 +15,8 @@ export interface RemoteServer {
   readonly name: string;
   /** Bearer token. */
   readonly token: string | undefined;
+  /** Whose certificates are believed; absent: those that the system does. */
+  readonly client?: Deno.HttpClient | undefined;
 }
 
 /** What is asked. */
@@ -27,8 +29,18 @@ export interface RequestOptions {
   readonly patienceMs?: number;
 }
 
-/** A server's URL as it is used and shown. */
+/** A server's URL as it is used and shown. @throws {VolcastError} `usage` for one with a password. */
 export function nameOf(url: string): string {
+  if (/^https?:/i.test(url) && URL.canParse(url)) {
+    const { username, password, host } = new URL(url);
+    if (username !== "" || password !== "") {
+      throw new VolcastError(
+        "usage",
+        `Cannot use the URL of ${host}: it has a name or a password, which would be shown with it`,
+        "Put a token into a file: --token-file FILE",
+      );
+    }
+  }
   return url.replace(/\/+$/, "");
 }
 
@@ -51,15 +63,14 @@ export async function requestFrom(
     () => ending.abort(new Error(`no answer within ${patienceMs / 1000} s`)),
     patienceMs,
   );
+  const { token, client } = server;
   let response: Response;
   try {
     response = await fetch(server.name + path, {
       ...rest,
-      headers: {
-        ...headers,
-        ...(server.token === undefined ? {} : { authorization: `Bearer ${server.token}` }),
-      },
+      headers: { ...headers, ...authorizationOf(token) },
       signal: ending.signal,
+      ...(client === undefined ? {} : { client }),
     });
   } catch (error) {
     signal?.throwIfAborted();
@@ -74,7 +85,12 @@ export async function requestFrom(
     signal?.removeEventListener("abort", abort);
   }
   if (response.ok) return response;
-  throw await errorOf(response, server.name);
+  throw await errorOf(response, server.name, token);
+}
+
+/** The header that shows a token. */
+export function authorizationOf(token: string | undefined): Record<string, string> {
+  return token === undefined ? {} : { authorization: `Bearer ${token}` };
 }
 
 /**
@@ -116,10 +132,20 @@ const PROBLEM = z.object({
   hint: z.string().default(""),
 });
 
-/** The error that a refusal means. `name` is whose refusal it is. */
-export async function errorOf(response: Response, name: string): Promise<VolcastError> {
-  const text = await response.text();
-  const header = (name: string) => response.headers.get(`volcast-problem${name}`) ?? "";
+/**
+ * The error that a refusal means.
+ *
+ * @param name Whose refusal it is.
+ * @param token What was shown: where a server says it back, the error must not.
+ */
+export async function errorOf(
+  response: Response,
+  name: string,
+  token?: string,
+): Promise<VolcastError> {
+  const hidden = (text: string) => token === undefined ? text : text.replaceAll(token, "(token)");
+  const text = hidden(await response.text());
+  const header = (name: string) => hidden(response.headers.get(`volcast-problem${name}`) ?? "");
   const [title, hint] = ["-title", "-hint"].map((name) => decodeURIComponent(header(name)));
   const problem = PROBLEM.safeParse(
     text === "" ? { kind: header(""), title, hint } : parseJson(text),

@@ -12,6 +12,7 @@ import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import { type Image, listOfBlocks } from "../image/mod.ts";
 import type { Peer, PeerEvent, PeerPlan, PeerRequest, SitePosition } from "../replication/mod.ts";
 import { nameOf, requestFrom } from "./client.ts";
+import type { ServerOptionsOfClient } from "./credentials.ts";
 import { parseHistory } from "./history_header.ts";
 import { watched } from "./patience.ts";
 import { HEADERS } from "./state_headers.ts";
@@ -46,12 +47,22 @@ const STATUS_OF_VOLUME = z.object({ volume: z.object({ id: z.string() }) });
 /** See the module. */
 export class HttpPeer implements Peer {
   readonly name: string;
-  readonly token: string | undefined;
+  readonly #options: ServerOptionsOfClient;
 
   /** @param url Where the parent listens. */
-  constructor(url: string, options: { token?: string | undefined } = {}) {
+  constructor(url: string, options: ServerOptionsOfClient = {}) {
     this.name = nameOf(url);
-    this.token = options.token;
+    this.#options = options;
+  }
+
+  /** What it is shown. Credentials may change while this lives. */
+  get token(): string | undefined {
+    return this.#options.token ?? this.#options.credentials?.tokenFor(this.name);
+  }
+
+  /** Whose certificates are believed. */
+  get client(): Deno.HttpClient | undefined {
+    return this.#options.credentials?.client;
   }
 
   async plan(request: PeerRequest, signal?: AbortSignal): Promise<PeerPlan> {

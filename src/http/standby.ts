@@ -18,6 +18,7 @@ import {
   type TakeOptions,
 } from "../replication/mod.ts";
 import { ERROR_KIND, nameOf, requestJson } from "./client.ts";
+import type { ServerOptionsOfClient } from "./credentials.ts";
 import { canonicalPath } from "./image_response.ts";
 import { HEADERS } from "./state_headers.ts";
 
@@ -67,14 +68,24 @@ type Outcome = z.output<typeof OUTCOME>;
 /** See the module. */
 export class HttpStandby implements Standby {
   readonly name: string;
-  readonly token: string | undefined;
+  readonly #options: ServerOptionsOfClient;
   /** Bytes of the next part. Kept from one transfer to the next: the line is the same. */
   #partBytes: number = PART_BYTES.first;
 
   /** @param url Where the standby listens. */
-  constructor(url: string, options: { token?: string | undefined } = {}) {
+  constructor(url: string, options: ServerOptionsOfClient = {}) {
     this.name = nameOf(url);
-    this.token = options.token;
+    this.#options = options;
+  }
+
+  /** What it is shown. Credentials may change while this lives. */
+  get token(): string | undefined {
+    return this.#options.token ?? this.#options.credentials?.tokenFor(this.name);
+  }
+
+  /** Whose certificates are believed. */
+  get client(): Deno.HttpClient | undefined {
+    return this.#options.credentials?.client;
   }
 
   async position(signal?: AbortSignal): Promise<StandbyPosition> {
