@@ -24,7 +24,7 @@ const PERMISSIONS = [
   "--allow-read",
   "--allow-write",
   "--allow-net",
-  "--allow-env=VOLCAST_TOKEN,VOLCAST_SITE_TOKENS,NO_COLOR,TERM",
+  "--allow-env=VOLCAST_TOKEN,VOLCAST_SITE_TOKENS,VOLCAST_TOKEN_FILE,VOLCAST_CA_FILE,NO_COLOR,TERM",
   "--no-prompt",
 ] as const;
 

@@ -7,6 +7,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { z } from "zod";
 import { VolcastError } from "../core/mod.ts";
+import { CommandCredentials, type WithCredentials } from "./credentials.ts";
 import { EXIT_CODES, exitCodeTable } from "./exit.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -47,6 +48,49 @@ export interface Command<S extends z.ZodObject = z.ZodObject> {
 /** Identity that gives a command's options their types. */
 export function defineCommand<S extends z.ZodObject>(command: Command<S>): Command {
   return command as unknown as Command;
+}
+
+/** Options of every command that asks servers. */
+const REMOTE_OPTIONS: Readonly<Record<string, OptionSpec>> = {
+  "token-file": {
+    value: "FILE",
+    help: "lines 'URL TOKEN', or one token; VOLCAST_TOKEN_FILE, else VOLCAST_TOKEN",
+  },
+  "ca-file": {
+    value: "FILE",
+    help: "believe certificates of these authorities (PEM) too; VOLCAST_CA_FILE",
+  },
+};
+const REMOTE_SHAPE = {
+  "token-file": z.string().min(1).optional(),
+  "ca-file": z.string().min(1).optional(),
+};
+
+/** A command that asks servers: it gets credentials, and has the options that they are made of. */
+export interface RemoteCommand<S extends z.ZodObject> extends Omit<Command<S>, "run"> {
+  /** @returns The exit code. */
+  run(
+    args: readonly string[],
+    options: z.output<S> & WithCredentials,
+    terminal: Terminal,
+  ): Promise<number>;
+}
+
+/** As {@linkcode defineCommand}, for a command that asks servers. */
+export function defineRemoteCommand<S extends z.ZodObject>(command: RemoteCommand<S>): Command {
+  return defineCommand({
+    ...command,
+    options: { ...command.options, ...REMOTE_OPTIONS },
+    schema: command.schema.extend(REMOTE_SHAPE) as z.ZodObject,
+    async run(args, options, terminal): Promise<number> {
+      using credentials = new CommandCredentials(options, (text) => terminal.note(text));
+      return await command.run(
+        args,
+        { ...options, credentials } as unknown as z.output<S> & WithCredentials,
+        terminal,
+      );
+    },
+  });
 }
 
 /**
@@ -123,7 +167,10 @@ function validated(command: Command, given: Record<string, unknown>): Record<str
   if (given[name] === undefined && issue.code === "invalid_type") {
     throw misuse(command, `--${name} is missing`);
   }
-  const shown = given[name] === undefined ? "" : ` '${given[name]}'`;
+  // A URL may have a password in it, where it is not taken either.
+  const shown = given[name] === undefined
+    ? ""
+    : ` '${String(given[name]).replace(/\/\/[^/@\s]*@/g, "//...@")}'`;
   throw new VolcastError(
     "usage",
     `Cannot use --${name}${shown}: ${issue.message}`,

@@ -7,6 +7,7 @@
 import { VolcastError } from "../core/mod.ts";
 import { Image } from "../image/mod.ts";
 import { ACTIVE, type Volume } from "../volume/mod.ts";
+import type { CommandCredentials } from "./credentials.ts";
 import { HttpTarget } from "./http_target.ts";
 import { type OpenedImage, openImage } from "./image_source.ts";
 import { isUrl } from "./local_volume.ts";
@@ -31,6 +32,13 @@ export interface CopySource {
   close(): Promise<void>;
 }
 
+/** How it is opened. */
+interface CopySourceOptions {
+  readonly at: string | undefined;
+  readonly credentials: CommandCredentials;
+  readonly signal: AbortSignal;
+}
+
 /**
  * Opens what is copied.
  *
@@ -39,7 +47,7 @@ export interface CopySource {
  */
 export async function openCopySource(
   name: string,
-  options: { at: string | undefined; token: string | undefined; signal: AbortSignal },
+  options: CopySourceOptions,
 ): Promise<CopySource> {
   return isUrl(name) ? await openUrl(name, options) : await openPath(name, options.at);
 }
@@ -84,9 +92,10 @@ export async function copySourceOf(
 
 async function openUrl(
   url: string,
-  { at, token, signal }: { at: string | undefined; token: string | undefined; signal: AbortSignal },
+  { at, credentials, signal }: CopySourceOptions,
 ): Promise<CopySource> {
-  const server = new HttpTarget(url, token === undefined ? {} : { token });
+  credentials.nameServers([url]);
+  const server = new HttpTarget(url, { credentials });
   const [status, snapshots] = [await server.status(), await server.snapshots()];
   const { id: volumeId } = status.volume as { id: string };
   const current = status.current as CopyTop;
@@ -109,6 +118,7 @@ async function openUrl(
       openImage([`${server.name}/images/${volumeId}/${base ?? "full"}/${top.id}`], {
         signal,
         note: () => {},
+        credentials,
       }),
     close: () => server.close(),
   };

@@ -6,10 +6,28 @@
 
 import { VolcastError } from "../core/mod.ts";
 import { LABEL_PATTERN } from "../format/mod.ts";
+import { checkToken } from "../http/mod.ts";
 
-/** The bearer token of VOLCAST_TOKEN, for servers and clients alike. */
-export function tokenFromEnvironment(): string | undefined {
-  return Deno.env.get("VOLCAST_TOKEN") || undefined;
+/** What a variable has. */
+export type Environment = (name: string) => string | undefined;
+
+const ENVIRONMENT: Environment = (name) => Deno.env.get(name);
+
+/**
+ * The bearer token of VOLCAST_TOKEN, for servers and clients alike.
+ * @throws {VolcastError} `usage` for one that no request could show.
+ */
+export function tokenFromEnvironment(get = ENVIRONMENT): string | undefined {
+  const token = get("VOLCAST_TOKEN") || undefined;
+  return token === undefined ? undefined : checkToken(token, "VOLCAST_TOKEN");
+}
+
+/** The path in a variable. */
+export function fileFromEnvironment(
+  name: "VOLCAST_TOKEN_FILE" | "VOLCAST_CA_FILE",
+  get = ENVIRONMENT,
+): string | undefined {
+  return get(name) || undefined;
 }
 
 /** Tokens by site from VOLCAST_SITE_TOKENS: `paris=TOKEN,rome=TOKEN`. */
@@ -25,7 +43,7 @@ export function siteTokensFromEnvironment(): Map<string, string> {
         "Cannot read VOLCAST_SITE_TOKENS: an entry is not of the form site=token",
       );
     }
-    tokens.set(site, token);
+    tokens.set(site, checkToken(token, "VOLCAST_SITE_TOKENS"));
   }
   return tokens;
 }

@@ -18,7 +18,13 @@ import {
 } from "../archive/mod.ts";
 import { messageOf, VolcastError } from "../core/mod.ts";
 import type { TypeName } from "../format/mod.ts";
-import { errorOf, type SnapshotInfo } from "../http/mod.ts";
+import {
+  authorizationOf,
+  errorOf,
+  nameOf,
+  type ServerOptionsOfClient,
+  type SnapshotInfo,
+} from "../http/mod.ts";
 import type { DeletePlan, Plan, RangedImage } from "../image/mod.ts";
 import { ACTIVE, type TreeChange } from "../volume/mod.ts";
 import { RemoteBytes } from "./remote_bytes.ts";
@@ -119,13 +125,17 @@ const TREE_LINE = z.object({ path: z.string(), type: TYPE, size: count, mtime: t
 /** See the module. */
 export class HttpTarget implements Target {
   readonly name: string;
-  readonly #token: string | undefined;
+  readonly #options: ServerOptionsOfClient;
   readonly #ending = new AbortController();
 
   /** @param url Where the server listens. */
-  constructor(url: string, options: { token?: string } = {}) {
-    this.name = url.replace(/\/+$/, "");
-    this.#token = options.token;
+  constructor(url: string, options: ServerOptionsOfClient = {}) {
+    this.name = nameOf(url);
+    this.#options = options;
+  }
+
+  get #token(): string | undefined {
+    return this.#options.token ?? this.#options.credentials?.tokenFor(this.name);
   }
 
   async importTree(entries: Entries, options: ImportOptions = {}): Promise<ImportReport> {
@@ -248,7 +258,7 @@ export class HttpTarget implements Target {
   async rangedImage(wanted: ImageRequest, signal: AbortSignal): Promise<RangedImage> {
     const url = `${this.name}/image?${new URLSearchParams({ ...wanted })}`;
     try {
-      return await RemoteBytes.open(url, { signal, token: this.#token });
+      return await RemoteBytes.open(url, { ...this.#options, signal });
     } catch (error) {
       throw this.#unreachable(error);
     }
@@ -343,15 +353,23 @@ export class HttpTarget implements Target {
   async #fetch(path: string, init: RequestInit = {}): Promise<Response> {
     const headers = new Headers(init.headers);
     headers.set("accept-encoding", "identity");
-    if (this.#token !== undefined) headers.set("authorization", `Bearer ${this.#token}`);
+    const token = this.#token;
+    for (const [name, value] of Object.entries(authorizationOf(token))) headers.set(name, value);
+    const { signal } = this.#ending;
+    const client = this.#options.credentials?.client;
     let response: Response;
     try {
-      response = await fetch(this.name + path, { ...init, headers, signal: this.#ending.signal });
+      response = await fetch(this.name + path, {
+        ...init,
+        headers,
+        signal,
+        ...(client === undefined ? {} : { client }),
+      });
     } catch (error) {
       throw this.#unreachable(error);
     }
     if (response.ok) return response;
-    throw await errorOf(response, this.name);
+    throw await errorOf(response, this.name, token);
   }
 
   #unreachable(error: unknown): VolcastError {

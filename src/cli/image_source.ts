@@ -14,6 +14,7 @@ import {
   STREAM_HEADER_LAYOUT,
   type StreamHeader,
 } from "../format/mod.ts";
+import type { Credentials } from "../http/mod.ts";
 import {
   type ImageSource,
   joinSegments,
@@ -40,6 +41,8 @@ export interface OpenOptions {
   readonly signal: AbortSignal;
   /** Told of pieces that are not as they should be where others may do. */
   readonly note: (text: string) => void;
+  /** For servers. */
+  readonly credentials?: Credentials | undefined;
 }
 
 /**
@@ -53,7 +56,7 @@ export async function openImage(
   names: readonly string[],
   options: OpenOptions,
 ): Promise<OpenedImage> {
-  const media = new Media(options.signal);
+  const media = new Media(options.signal, options.credentials);
   try {
     const source = await sourceOf(media, names, options);
     return {

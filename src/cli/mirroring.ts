@@ -14,7 +14,7 @@ import {
   type Standby,
 } from "../replication/mod.ts";
 import { isDirectory } from "./base_image.ts";
-import { tokenFromEnvironment } from "./environment.ts";
+import type { CommandCredentials } from "./credentials.ts";
 import { IncrementalStandby } from "./incremental_standby.ts";
 import type { Terminal } from "./terminal.ts";
 
@@ -36,10 +36,14 @@ export interface MirrorPlaces {
  * The standbys that were named.
  * @throws {VolcastError} `usage` for a base without a mirror, or the other way round.
  */
-export function standbysOf(places: MirrorPlaces, terminal: Terminal): Standby[] {
+export function standbysOf(
+  places: MirrorPlaces,
+  credentials: CommandCredentials,
+  terminal: Terminal,
+): Standby[] {
   const { urls, base, into, segmentBytes, names } = places;
-  const token = tokenFromEnvironment();
-  const standbys: Standby[] = urls.map((url) => new HttpStandby(url, { token }));
+  credentials.nameServers(urls);
+  const standbys: Standby[] = urls.map((url) => new HttpStandby(url, { credentials }));
   if ((base === undefined) !== (into === undefined)) {
     const [given, missing] = base === undefined
       ? [names.into, names.base]

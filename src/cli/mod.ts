@@ -42,6 +42,9 @@ import { tapeExtractCommand } from "./commands/tape_extract_command.ts";
 import { tapeListCommand } from "./commands/tape_list_command.ts";
 import { tapeReadCommand } from "./commands/tape_read_command.ts";
 import { tapeWriteCommand } from "./commands/tape_write_command.ts";
+import { tokenCreateCommand } from "./commands/token_create_command.ts";
+import { tokenListCommand } from "./commands/token_list_command.ts";
+import { tokenRevokeCommand } from "./commands/token_revoke_command.ts";
 import { verifyCommand } from "./commands/verify_command.ts";
 import { versionCommand } from "./commands/version_command.ts";
 import { EXIT_CODES, exitCodeOf, exitCodeTable } from "./exit.ts";
@@ -82,6 +85,9 @@ export const COMMANDS: readonly Command[] = [
   resyncCommand,
   mirrorCommand,
   reintegrateCommand,
+  tokenCreateCommand,
+  tokenListCommand,
+  tokenRevokeCommand,
   keygenCommand,
   sealCommand,
   verifyCommand,

@@ -6,7 +6,7 @@
 
 import { messageOf, VolcastError } from "../core/mod.ts";
 import { SEGMENT_HEADER_LAYOUT } from "../format/mod.ts";
-import { errorOf } from "../http/mod.ts";
+import { authorizationOf, errorOf, nameOf, type ServerOptionsOfClient } from "../http/mod.ts";
 import type { PieceBytes, RangedImage } from "../image/mod.ts";
 
 /** Attempts in a row that bring nothing before a URL is given up. */
@@ -20,28 +20,29 @@ export class RemoteBytes implements PieceBytes, RangedImage {
   byteCount = Infinity;
   #url: URL;
   readonly #signal: AbortSignal;
-  readonly #token: string | undefined;
+  readonly #options: ServerOptionsOfClient;
   #etag: string | undefined;
   #head: Uint8Array = new Uint8Array(0);
 
-  private constructor(url: string, signal: AbortSignal, token: string | undefined) {
-    this.name = url;
+  private constructor(url: string, signal: AbortSignal, options: ServerOptionsOfClient) {
+    this.name = nameOf(url);
     this.#url = new URL(url);
     this.#signal = signal;
-    this.#token = token;
+    this.#options = options;
   }
 
   /**
    * Asks for the first bytes.
    *
-   * @param options.token Bearer token. None for a URL that may be of any host: reading needs none.
+   * @param options.token Bearer token. None for a URL that may be of any host.
+   * @param options.credentials Know which server gets which token.
    * @throws {VolcastError} What the server answers; `io` when it cannot be reached.
    */
   static async open(
     url: string,
-    options: { signal: AbortSignal; token?: string | undefined },
+    options: ServerOptionsOfClient & { signal: AbortSignal },
   ): Promise<RemoteBytes> {
-    const bytes = new RemoteBytes(url, options.signal, options.token);
+    const bytes = new RemoteBytes(url, options.signal, options);
     const parts: Uint8Array[] = [];
     let length = 0;
     for await (const chunk of bytes.stream(0, HEAD_BYTES)) {
@@ -129,21 +130,29 @@ export class RemoteBytes implements PieceBytes, RangedImage {
   }
 
   async #request(from: number, to: number): Promise<Response> {
-    const headers: Record<string, string> = { "accept-encoding": "identity" };
-    if (this.#token !== undefined) headers.authorization = `Bearer ${this.#token}`;
+    const { credentials } = this.#options;
+    const token = this.#options.token ?? credentials?.tokenFor(this.#url.href);
+    const headers: Record<string, string> = {
+      "accept-encoding": "identity",
+      ...authorizationOf(token),
+    };
     if (from > 0 || to !== Infinity) {
       headers.range = `bytes=${from}-${to === Infinity ? "" : to - 1}`;
       if (this.#etag !== undefined) headers["if-range"] = this.#etag;
     }
     let response: Response;
     try {
-      response = await fetch(this.#url, { headers, signal: this.#signal });
+      response = await fetch(this.#url, {
+        headers,
+        signal: this.#signal,
+        ...(credentials?.client === undefined ? {} : { client: credentials.client }),
+      });
     } catch (error) {
       this.#signal.throwIfAborted();
       const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
       throw new VolcastError("io", `Cannot read ${this.#url}: ${messageOf(cause)}`);
     }
     if (response.ok) return response;
-    throw await errorOf(response, this.#url.origin);
+    throw await errorOf(response, this.#url.origin, token);
   }
 }

@@ -10,6 +10,7 @@ import type { DeletePlan, Plan, RangedImage } from "../image/mod.ts";
 import type { SnapshotInfo } from "../http/mod.ts";
 import type { FileInfo, TreeChange } from "../volume/mod.ts";
 import { VolcastError } from "../core/mod.ts";
+import type { CommandCredentials } from "./credentials.ts";
 import { HttpTarget } from "./http_target.ts";
 import { LocalTarget } from "./local_target.ts";
 import { isUrl } from "./local_volume.ts";
@@ -117,15 +118,17 @@ export interface Target extends AsyncDisposable {
  * Opens a VOLUME argument.
  *
  * @param options.token Bearer token, for a server.
+ * @param options.credentials What to show a server, and whom to believe to be it.
  * @param options.localWrites Whether a replica in a file may be changed.
  * @throws {VolcastError} `not-found`, `busy` (naming who has it and its URL), `damaged`.
  */
 export async function openTarget(
   volume: string,
-  options: { token?: string; localWrites?: boolean } = {},
+  options: { token?: string; credentials?: CommandCredentials; localWrites?: boolean } = {},
 ): Promise<Target> {
   const { localWrites = false } = options;
   if (!isUrl(volume)) return await LocalTarget.open(volume, { localWrites });
+  options.credentials?.nameServers([volume]);
   if (!localWrites) return new HttpTarget(volume, options);
   throw new VolcastError(
     "usage",

@@ -7,7 +7,7 @@
 import { Buffer } from "node:buffer";
 import { z } from "zod";
 import { messageOf, VolcastError } from "../core/mod.ts";
-import { requestJson } from "../http/mod.ts";
+import { type Credentials, requestJson } from "../http/mod.ts";
 import { readPublicKeys, readSigningKey, type SigningKey, Trust } from "../replication/mod.ts";
 import { isUrl } from "./local_volume.ts";
 
@@ -30,11 +30,11 @@ const SEAL_JSON = z.object({ seal: z.base64() });
  * A seal in a file, as GET /seals gives it or as its bytes, or at a URL.
  * @throws {VolcastError} `not-found`, `io`, `damaged`.
  */
-export async function readSeal(name: string): Promise<Uint8Array> {
+export async function readSeal(name: string, credentials: Credentials): Promise<Uint8Array> {
   if (isUrl(name)) {
     const { origin, pathname, search } = new URL(name);
     const answer = await requestJson(
-      { name: origin, token: undefined },
+      { name: origin, token: credentials.tokenFor(name), client: credentials.client },
       pathname + search,
       SEAL_JSON,
     );

@@ -40,7 +40,7 @@ export interface RunningServer {
   /** Where it listens: `http://127.0.0.1:8080`. */
   readonly url: string;
   readonly wwwUrl?: string;
-  /** Reads tokens again, changed or not. */
+  /** Reads tokens and certificates again. */
   reread(): void;
   /** Stops listening and lets answers under way end, for a while. */
   stop(): Promise<void>;
@@ -80,9 +80,12 @@ export function startServer(node: Node, options: ServerOptions): RunningServer {
   return {
     url,
     ...(wwwUrl === undefined ? {} : { wwwUrl }),
-    reread: () => access.reread(),
+    reread(): void {
+      access.reread();
+      renewal?.look();
+    },
     async stop(): Promise<void> {
-      renewal?.();
+      renewal?.end();
       for (const end of endings) end();
       // Aborting what is left makes the runtime throw where nobody can catch it; whoever called this
       // closes the volume, which ends every answer that still reads, and then the process.

@@ -25,6 +25,13 @@ export interface TlsPair {
   readonly key: string;
 }
 
+/** Looks at the files now and then. */
+export interface TlsWatch {
+  /** Looks now. */
+  readonly look: () => void;
+  readonly end: () => void;
+}
+
 /** Time between two looks at the files, ms. */
 const LOOK_MS = 2_000;
 
@@ -53,16 +60,17 @@ export class TlsIdentity {
     return this.#files.value;
   }
 
-  /** Calls `changed` after the pair did. @returns Ends that. */
-  watch(changed: () => void): () => void {
+  /** Calls `changed` after the pair did. */
+  watch(changed: () => void): TlsWatch {
     let last = this.pair;
-    const timer = setInterval(() => {
+    const look = () => {
       const { pair } = this;
       if (pair.cert === last.cert && pair.key === last.key) return;
       last = pair;
       changed();
-    }, LOOK_MS);
-    return () => clearInterval(timer);
+    };
+    const timer = setInterval(look, LOOK_MS);
+    return { look, end: () => clearInterval(timer) };
   }
 }
 

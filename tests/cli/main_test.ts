@@ -14,9 +14,9 @@ test("volcast alone, --help and help list every command and the exit codes", asy
 test("the commands are those of the contract", () => {
   assertEquals(
     COMMANDS.map(({ name }) => name.join(" ")).sort(),
-    "apply cat copy demo diff export fsck image import info init keygen ls mirror plan,pointer list,pointer set,promote publish pull reintegrate repair resync seal serve,snapshot create,snapshot delete,snapshot list,snapshot shadow,stat status verify,tape extract,tape list,tape read,tape write,version"
+    "apply cat copy demo diff export fsck image import info init keygen ls mirror plan,pointer list,pointer set,promote publish pull reintegrate repair resync seal serve,snapshot create,snapshot delete,snapshot list,snapshot shadow,stat status verify,tape extract,tape list,tape read,tape write,token create,token list,token revoke,version"
       .split(",").flatMap((part) =>
-        /^(pointer|snapshot|tape)/.test(part) ? [part] : part.split(" ")
+        /^(pointer|snapshot|tape|token)/.test(part) ? [part] : part.split(" ")
       )
       .sort(),
   );
@@ -42,7 +42,15 @@ test("every command has help with examples, its options and the exit codes", asy
 test("commands that report something do so as JSON", () => {
   const without = COMMANDS.filter(({ options }) => options.json === undefined)
     .map(({ name }) => name.join(" "));
-  assertEquals(without, ["cat", "snapshot delete", "image", "tape extract", "serve", "demo"]);
+  assertEquals(without, [
+    "cat",
+    "snapshot delete",
+    "image",
+    "tape extract",
+    "serve",
+    "token revoke",
+    "demo",
+  ]);
 });
 
 test("the first of two words lists what may follow", async () => {

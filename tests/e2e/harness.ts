@@ -25,7 +25,7 @@ export function volcastCommand(): string[] {
     "--allow-read",
     "--allow-write",
     "--allow-net",
-    "--allow-env=VOLCAST_TOKEN,VOLCAST_SITE_TOKENS,NO_COLOR,TERM",
+    "--allow-env=VOLCAST_TOKEN,VOLCAST_SITE_TOKENS,VOLCAST_TOKEN_FILE,VOLCAST_CA_FILE,NO_COLOR,TERM",
     "--no-prompt",
     MAIN,
   ];
@@ -134,7 +134,7 @@ export class Server implements AsyncDisposable {
     const wanted = args.includes("--www") ? 2 : 1;
     const begin = Date.now();
     for (;;) {
-      const urls = [...out.text.matchAll(/ at (http:\/\/\S+)/g)].map((match) => match[1]);
+      const urls = [...out.text.matchAll(/ at (https?:\/\/\S+)/g)].map((match) => match[1]);
       if (urls.length >= wanted) {
         return new Server(process, { url: urls[0], wwwUrl: urls[1], log, readers });
       }

@@ -17,7 +17,8 @@ import {
   removeIncoming,
   type Volume,
 } from "../../volume/mod.ts";
-import { defineCommand } from "../command.ts";
+import { defineRemoteCommand } from "../command.ts";
+import type { WithCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { type OpenedImage, openImage } from "../image_source.ts";
 import { interruptible } from "../interrupt.ts";
@@ -32,7 +33,7 @@ type Result =
   | ({ readonly kind: "full" | "increment" } & Applied);
 
 /** See the module. */
-export const applyCommand = defineCommand({
+export const applyCommand = defineRemoteCommand({
   name: ["apply"],
   summary: "put an image into a replica",
   usage: "VOLUME IMAGE...",
@@ -70,7 +71,10 @@ was. When VOLUME is at the image's snapshot already, the exit code is 3.`,
 export async function applyPieces(
   path: string,
   from: readonly string[],
-  options: { readonly replace?: boolean | undefined; readonly json?: boolean | undefined },
+  options: WithCredentials & {
+    readonly replace?: boolean | undefined;
+    readonly json?: boolean | undefined;
+  },
   terminal: Terminal,
 ): Promise<number> {
   requirePath(path, {
@@ -81,7 +85,9 @@ export async function applyPieces(
   checkOtherVolume(path, from);
   const progress = terminal.progress("Applying");
   const result = await interruptible(async (signal) => {
-    const image = await openImage(from, { signal, note: (text) => terminal.note(text) });
+    const { credentials } = options;
+    const note = (text: string) => terminal.note(text);
+    const image = await openImage(from, { signal, note, credentials });
     try {
       return await apply(path, image, {
         replace: options.replace ?? false,

@@ -5,15 +5,14 @@
  */
 
 import { z } from "zod";
-import { defineCommand } from "../command.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { chunksOf } from "../content.ts";
-import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { REF } from "../schemas.ts";
 import { openTarget } from "../target.ts";
 
 /** See the module. */
-export const catCommand = defineCommand({
+export const catCommand = defineRemoteCommand({
   name: ["cat"],
   summary: "write the content of a file to standard output",
   usage: "VOLUME PATH",
@@ -28,7 +27,7 @@ names, or of the active file system where there is no master.`,
   options: { at: { value: "REF", help: "a snapshot, a pointer, or active" } },
   schema: z.object({ at: REF.optional() }),
   async run([volume, path], options, terminal): Promise<number> {
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const content = await target.read(path, options.at);
     for await (const chunk of chunksOf(content, `'${path}'`)) terminal.write(chunk);
     return EXIT_CODES.done;

@@ -16,9 +16,8 @@ import {
   storeFiles,
   type Volume,
 } from "../../volume/mod.ts";
-import { defineCommand } from "../command.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { type CopySource, openCopySource } from "../copy_source.ts";
-import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import type { OpenedImage } from "../image_source.ts";
 import { interruptible } from "../interrupt.ts";
@@ -38,7 +37,7 @@ export type CopyResult =
   | ({ readonly kind: "full" | "increment" } & Applied);
 
 /** See the module. */
-export const copyCommand = defineCommand({
+export const copyCommand = defineRemoteCommand({
   name: ["copy"],
   summary: "copy a volume to another file or disk, all of it or what is new",
   usage: "SOURCE TARGET",
@@ -76,8 +75,8 @@ other way round, to a new path or with --overwrite.`,
     checkPaths(from, to, options.packed ?? false);
     const progress = terminal.progress("Copying");
     const result = await interruptible(async (signal) => {
-      const { at } = options;
-      const source = await openCopySource(from, { at, token: tokenFromEnvironment(), signal });
+      const { at, credentials } = options;
+      const source = await openCopySource(from, { at, credentials, signal });
       try {
         return await copyVolume(source, to, {
           packed: options.packed ?? false,

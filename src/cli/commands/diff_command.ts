@@ -5,15 +5,14 @@
  */
 
 import { z } from "zod";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { parseRef } from "../schemas.ts";
 import { openTarget } from "../target.ts";
 import { changeLine } from "../text.ts";
 
 /** See the module. */
-export const diffCommand = defineCommand({
+export const diffCommand = defineRemoteCommand({
   name: ["diff"],
   summary: "list the paths that differ between two snapshots",
   usage: "VOLUME A B",
@@ -31,7 +30,7 @@ differences are compared fast. When there is no difference, nothing is printed a
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume, before, after], options, terminal): Promise<number> {
     const [from, to] = [parseRef(before), parseRef(after)];
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     for await (const change of target.diff(from, to)) {
       terminal.print(options.json ? JSON.stringify(change) : changeLine(change));
     }

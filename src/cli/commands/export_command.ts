@@ -6,8 +6,7 @@
 
 import { z } from "zod";
 import { tarFromEntries } from "../../archive/mod.ts";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { type ExportReport, writeHostTree } from "../host_write.ts";
 import { openTarget } from "../target.ts";
@@ -17,7 +16,7 @@ import { skippedText } from "../tree_source.ts";
 import { showBytes } from "../units.ts";
 
 /** See the module. */
-export const exportCommand = defineCommand({
+export const exportCommand = defineRemoteCommand({
   name: ["export"],
   summary: "write a volume's files into a directory or as a tar archive",
   usage: "VOLUME DIR|-",
@@ -43,7 +42,7 @@ counted.`,
     json: z.boolean().optional(),
   }),
   async run([volume, destination], options, terminal): Promise<number> {
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const entries = target.entries(options.at, options.path);
     if (destination === "-") {
       for await (const chunk of tarFromEntries(entries)) terminal.write(chunk);

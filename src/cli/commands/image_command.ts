@@ -7,9 +7,9 @@
 import { z } from "zod";
 import { parseExpression, type Run, VolcastError } from "../../core/mod.ts";
 import { SEGMENT_HEADER_LAYOUT } from "../../format/mod.ts";
-import { defineCommand } from "../command.ts";
+import { defineRemoteCommand } from "../command.ts";
+import type { WithCredentials } from "../credentials.ts";
 import { chunksOf } from "../content.ts";
-import { tokenFromEnvironment } from "../environment.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
 import { checkNoTerminal, checkOutput, writeOutput } from "../output.ts";
@@ -33,7 +33,7 @@ const OPTIONS = z.object({
 });
 
 /** See the module. */
-export const imageCommand = defineCommand({
+export const imageCommand = defineRemoteCommand({
   name: ["image"],
   summary: "write the image of a snapshot, of what changed between two, of any expression",
   usage: "VOLUME [EXPRESSION]",
@@ -129,14 +129,14 @@ function splitOf(
 
 async function writeWhole(
   { volume, wanted, path }: { volume: string; wanted: ImageRequest; path: string },
-  options: Options,
+  options: Options & WithCredentials,
   terminal: Terminal,
 ): Promise<void> {
   const { force = false, parents = false } = options;
   if (path === "-") checkNoTerminal(options.output !== undefined);
   await checkOutput(path, { force, parents });
   const progress = terminal.progress("Writing");
-  await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+  await using target = await openTarget(volume, options);
   const image = await target.image(wanted);
   const { byteCount } = image;
   const chunks = counted(image, (done) => progress.update(done, byteCount));
@@ -158,11 +158,12 @@ async function writeParts(
     outputs: readonly string[];
     sizes: { segmentBytes: number } | { splitVbns: number[] };
   },
-  { force = false, parents = false }: Options,
+  options: Options & WithCredentials,
   terminal: Terminal,
 ): Promise<void> {
+  const { force = false, parents = false } = options;
   const progress = terminal.progress("Writing");
-  await using target: Target = await openTarget(image.volume, { token: tokenFromEnvironment() });
+  await using target: Target = await openTarget(image.volume, options);
   try {
     const written = await interruptible(async (signal) =>
       writeSegments(await target.rangedImage(image.wanted, signal), image.outputs, {

@@ -6,14 +6,13 @@
 
 import { z } from "zod";
 import type { ImportReport } from "../../archive/mod.ts";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { openTarget } from "../target.ts";
 import { importText, noteSkipped, openTree, withSkipped } from "../tree_source.ts";
 
 /** See the module. */
-export const importCommand = defineCommand({
+export const importCommand = defineRemoteCommand({
   name: ["import"],
   summary: "bring a directory or a tar archive into a volume",
   usage: "VOLUME DIR|-",
@@ -55,7 +54,7 @@ as the snapshot active, and which go with the next image.`,
     const complete = prune && !options["skip-unreadable"];
     const tree = openTree(source, { volume, complete });
     await using target = await openTarget(volume, {
-      token: tokenFromEnvironment(),
+      credentials: options.credentials,
       localWrites: options["local-writes"] ?? false,
     });
     const progress = terminal.progress("Importing", "count");

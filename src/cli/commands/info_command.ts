@@ -17,8 +17,7 @@ import {
   type VolumeFileInfo,
   volumeFileInfo,
 } from "../../volume/mod.ts";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { isUrl } from "../local_volume.ts";
 import { type MirrorPath, mirrorPathOf, openVolume } from "../open_volume.ts";
@@ -77,7 +76,7 @@ interface Info extends VolumeStatus {
 }
 
 /** See the module. */
-export const infoCommand = defineCommand({
+export const infoCommand = defineRemoteCommand({
   name: ["info"],
   summary: "say what a volume is: size, role, versions, room, sites",
   usage: "VOLUME",
@@ -90,7 +89,7 @@ once. A bit a block is 32 KiB for each GiB of the volume. For a server this is w
   schema: z.object({ json: z.boolean().optional() }),
   async run([name], options, terminal): Promise<number> {
     if (isUrl(name)) {
-      await using target = await openTarget(name, { token: tokenFromEnvironment() });
+      await using target = await openTarget(name, options);
       const status = await target.status();
       if (options.json) terminal.printJson(status);
       else terminal.print(statusText(status));

@@ -5,8 +5,7 @@
  */
 
 import { z } from "zod";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { REF } from "../schemas.ts";
 import { type FileDescription, openTarget, type Target } from "../target.ts";
@@ -27,7 +26,7 @@ const COLUMNS = [
 ] as const;
 
 /** See the module. */
-export const lsCommand = defineCommand({
+export const lsCommand = defineRemoteCommand({
   name: ["ls"],
   summary: "list a directory of a volume",
   usage: "VOLUME [PATH]",
@@ -50,7 +49,7 @@ pointer master names, or the active file system where there is no master.`,
     json: z.boolean().optional(),
   }),
   async run([volume, path = "/"], options, terminal): Promise<number> {
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const batches = batchesOf(target, path, options.at);
     if (options.json) await printJson(batches, { path, at: options.at ?? null }, terminal);
     else {

@@ -17,7 +17,8 @@ import {
   type Standby,
 } from "../../replication/mod.ts";
 import { openVolumeFile, type Volume } from "../../volume/mod.ts";
-import { defineCommand } from "../command.ts";
+import { defineRemoteCommand } from "../command.ts";
+import type { WithCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
 import { requirePath } from "../local_volume.ts";
@@ -41,7 +42,7 @@ type Options = z.output<typeof SCHEMA>;
 const EVERY_MS = 10_000;
 
 /** See the module. */
-export const mirrorCommand = defineCommand({
+export const mirrorCommand = defineRemoteCommand({
   name: ["mirror"],
   summary: "keep a standby up to date with a volume as it is written",
   usage: "VOLUME",
@@ -76,7 +77,7 @@ being served is mirrored by its server, see volcast serve --mirror-to. With --on
     json: { help: "with --once: say what was done as JSON" },
   },
   schema: SCHEMA,
-  async run([path], options: Options, terminal: Terminal): Promise<number> {
+  async run([path], options: Options & WithCredentials, terminal: Terminal): Promise<number> {
     requirePath(path, {
       action: "mirror",
       reason: "a server mirrors its volume itself",
@@ -102,15 +103,19 @@ being served is mirrored by its server, see volcast serve --mirror-to. With --on
 });
 
 /** Where the mirror goes. @throws {VolcastError} `usage` unless it is one place. */
-function oneStandby(options: Options, terminal: Terminal): Standby {
+function oneStandby(options: Options & WithCredentials, terminal: Terminal): Standby {
   const { to, base, into } = options;
-  const standbys = standbysOf({
-    urls: to === undefined ? [] : [to],
-    base,
-    into,
-    segmentBytes: options["segment-size"],
-    names: { to: "--to", base: "--base", into: "--into" },
-  }, terminal);
+  const standbys = standbysOf(
+    {
+      urls: to === undefined ? [] : [to],
+      base,
+      into,
+      segmentBytes: options["segment-size"],
+      names: { to: "--to", base: "--base", into: "--into" },
+    },
+    options.credentials,
+    terminal,
+  );
   if (standbys.length === 1) return standbys[0];
   throw new VolcastError(
     "usage",

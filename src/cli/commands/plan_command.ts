@@ -8,8 +8,7 @@
 import { z } from "zod";
 import { parseExpression, shortList, VolcastError } from "../../core/mod.ts";
 import type { DeletePlan, Plan } from "../../image/mod.ts";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { SNAPSHOT_LIST } from "../schemas.ts";
 import { openTarget } from "../target.ts";
@@ -17,7 +16,7 @@ import { fields } from "../text.ts";
 import { showExactBytes } from "../units.ts";
 
 /** See the module. */
-export const planCommand = defineCommand({
+export const planCommand = defineRemoteCommand({
   name: ["plan"],
   summary: "count what an image holds, or what deleting snapshots would free",
   usage: "VOLUME [EXPRESSION]",
@@ -49,7 +48,7 @@ active file system has. So many more are free when all of them are deleted.`,
       );
     }
     if (select !== undefined) parseExpression(select);
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     if (select !== undefined) {
       const plan = await target.plan(select);
       if (options.json) terminal.printJson({ select, ...plan });

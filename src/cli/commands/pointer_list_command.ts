@@ -5,8 +5,7 @@
  */
 
 import { z } from "zod";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { openTarget } from "../target.ts";
 import { table } from "../text.ts";
@@ -14,7 +13,7 @@ import { table } from "../text.ts";
 const COLUMNS = [{ head: "NAME" }, { head: "SNAPSHOT" }, { head: "ID" }];
 
 /** See the module. */
-export const pointerListCommand = defineCommand({
+export const pointerListCommand = defineRemoteCommand({
   name: ["pointer", "list"],
   summary: "list the pointers and what they mean",
   usage: "VOLUME",
@@ -23,7 +22,7 @@ export const pointerListCommand = defineCommand({
   options: { json: { help: "as JSON" } },
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume], options, terminal): Promise<number> {
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const pointers = await target.pointers();
     if (options.json) terminal.printJson({ pointers });
     else if (pointers.length === 0) terminal.note("There is no pointer yet");

@@ -5,14 +5,13 @@
  */
 
 import { z } from "zod";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { parseRef } from "../schemas.ts";
 import { openTarget } from "../target.ts";
 
 /** See the module. */
-export const pointerSetCommand = defineCommand({
+export const pointerSetCommand = defineRemoteCommand({
   name: ["pointer", "set"],
   summary: "let a pointer mean a snapshot",
   usage: "VOLUME NAME REF",
@@ -27,7 +26,7 @@ another pointer. Moving master to an older snapshot takes all sites back to it.`
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume, name, ref], options, terminal): Promise<number> {
     parseRef(ref);
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const pointer = await target.setPointer(name, ref);
     if (options.json) terminal.printJson(pointer);
     else terminal.print(`${pointer.name} -> ${pointer.snapshotName} (${pointer.snapshot})`);

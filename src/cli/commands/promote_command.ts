@@ -5,14 +5,13 @@
  */
 
 import { z } from "zod";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { statusText } from "../status_text.ts";
 import { openTarget } from "../target.ts";
 
 /** See the module. */
-export const promoteCommand = defineCommand({
+export const promoteCommand = defineRemoteCommand({
   name: ["promote"],
   summary: "takeover: make a replica the origin, in a new epoch",
   usage: "VOLUME",
@@ -32,7 +31,7 @@ the new line with: volcast resync`,
   options: { json: { help: "what the volume is now, as JSON" } },
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume], options, terminal): Promise<number> {
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const status = await target.promote();
     if (options.json) terminal.printJson(status);
     else {

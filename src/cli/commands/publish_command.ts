@@ -6,15 +6,14 @@
 
 import { z } from "zod";
 import { MASTER } from "../../volume/mod.ts";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { openTarget } from "../target.ts";
 import { importText, noteSkipped, openTree, withSkipped } from "../tree_source.ts";
 import { showBytes } from "../units.ts";
 
 /** See the module. */
-export const publishCommand = defineCommand({
+export const publishCommand = defineRemoteCommand({
   name: ["publish"],
   summary: "make a tree the next release: import it, take a snapshot, move a pointer",
   usage: "VOLUME DIR|-",
@@ -48,7 +47,7 @@ publish that fails leaves snapshots and pointers as they were; run it again.`,
   async run([volume, source], options, terminal): Promise<number> {
     const { as, pointer, checksum = false } = options;
     const tree = openTree(source, { volume, complete: !options["skip-unreadable"] });
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const progress = terminal.progress("Publishing", "count");
     let result: Awaited<ReturnType<typeof target.publish>>;
     try {

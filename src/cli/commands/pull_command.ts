@@ -18,8 +18,7 @@ import {
   type Trust,
 } from "../../replication/mod.ts";
 import { exists, openVolumeFile } from "../../volume/mod.ts";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { NODE_NAME, PARENT_URL, REF } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
@@ -36,7 +35,7 @@ const SCHEMA = z.object({
 });
 
 /** See the module. */
-export const pullCommand = defineCommand({
+export const pullCommand = defineRemoteCommand({
   name: ["pull"],
   summary: "bring a replica up to its parent's master, once",
   usage: "VOLUME",
@@ -61,10 +60,9 @@ has while that lasts; with it, every snapshot comes, and can be read and passed 
   },
   schema: SCHEMA,
   async run([path], options, terminal): Promise<number> {
-    const token = tokenFromEnvironment();
-    const parents = options.parent.map((url) =>
-      new HttpPeer(url, token === undefined ? {} : { token })
-    );
+    const { credentials } = options;
+    credentials.nameServers(options.parent);
+    const parents = options.parent.map((url) => new HttpPeer(url, { credentials }));
     const volume = exists(path) ? openVolumeFile(path) : undefined;
     const node = new Node({
       name: options.site,

@@ -19,8 +19,8 @@ import {
 } from "../../image/mod.ts";
 import type { BlockStore } from "../../store/mod.ts";
 import { openOwned, openVolumeFile, readSuperblock } from "../../volume/mod.ts";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
+import type { WithCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
 import { requirePath } from "../local_volume.ts";
@@ -33,7 +33,7 @@ import { showBytes } from "../units.ts";
 const MAX_ROUNDS = 64;
 
 /** See the module. */
-export const repairCommand = defineCommand({
+export const repairCommand = defineRemoteCommand({
   name: ["repair"],
   summary: "fetch the blocks of a volume that rotted from other nodes",
   usage: "VOLUME",
@@ -58,7 +58,9 @@ the pointer says. When nothing is wrong, the exit code is 3; 4 when something co
       reason: "a volume is repaired on its host while nobody serves it",
       hint: "Stop the server and give the volume's path",
     });
-    const done = await interruptible((signal) => repair(path, options.from, { signal, terminal }));
+    const done = await interruptible((signal) =>
+      repair(path, options.from, { ...options, signal, terminal })
+    );
     const { healed, superblocks, left } = done;
     if (options.json) {
       terminal.printJson({
@@ -95,10 +97,11 @@ interface Opened extends Patient {
 async function repair(
   path: string,
   urls: readonly string[],
-  context: { signal: AbortSignal; terminal: Terminal },
+  context: WithCredentials & { signal: AbortSignal; terminal: Terminal },
 ): Promise<Done> {
-  const token = tokenFromEnvironment();
-  const peers = urls.map((url) => new HttpPeer(url, { token }));
+  const { credentials } = context;
+  credentials.nameServers(urls);
+  const peers = urls.map((url) => new HttpPeer(url, { credentials }));
   const done: Done = { healed: new Set(), superblocks: [], from: new Map(), left: new Map() };
   for (let round = 0;; round++) {
     context.signal.throwIfAborted();

@@ -15,8 +15,8 @@ import {
   type ResyncPlan,
 } from "../../replication/mod.ts";
 import { openVolumeFile, type Snapshot, type Volume } from "../../volume/mod.ts";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
+import type { WithCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { requirePath } from "../local_volume.ts";
 import { NODE_NAME, PARENT_URL } from "../schemas.ts";
@@ -32,7 +32,7 @@ const SCHEMA = z.object({
 type Options = z.output<typeof SCHEMA>;
 
 /** See the module. */
-export const resyncCommand = defineCommand({
+export const resyncCommand = defineRemoteCommand({
   name: ["resync"],
   summary: "go back to the newest snapshot in common with a parent, and pull from there",
   usage: "VOLUME",
@@ -55,14 +55,15 @@ differ. Interrupted, the same command goes on.`,
     json: { help: "what would be lost, and what was done, as JSON" },
   },
   schema: SCHEMA,
-  async run([path], options: Options, terminal): Promise<number> {
+  async run([path], options: Options & WithCredentials, terminal): Promise<number> {
     requirePath(path, {
       action: "resync",
       reason: "it takes the volume back under its readers",
       hint: "Stop the server and run resync on its host, with the volume's path",
     });
-    const token = tokenFromEnvironment();
-    const peer = new HttpPeer(options.parent, token === undefined ? {} : { token });
+    const { credentials } = options;
+    credentials.nameServers([options.parent]);
+    const peer = new HttpPeer(options.parent, { credentials });
     const site = options.site ?? siteOf(path);
     const volume = openVolumeFile(path);
     const node = new Node({ name: site, path, volume });

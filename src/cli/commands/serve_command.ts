@@ -6,7 +6,7 @@
 
 import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
-import { HttpPeer, type Listen, type RunningServer, startServer } from "../../http/mod.ts";
+import { HttpPeer, type Listen, startServer } from "../../http/mod.ts";
 import {
   follow,
   keepPinBudget,
@@ -18,12 +18,13 @@ import {
   type SigningKey,
 } from "../../replication/mod.ts";
 import { exists, type Volume, type VolumeOptions } from "../../volume/mod.ts";
-import { defineCommand } from "../command.ts";
-import { siteTokensFromEnvironment, tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
+import type { WithCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { keepAllMirrored, standbysOf } from "../mirroring.ts";
 import { openVolume } from "../open_volume.ts";
 import { LISTEN, NODE_NAME, PARENT_URL, REF, STANDBY_URLS } from "../schemas.ts";
+import { accessOf, rereadOnHangup } from "../server_access.ts";
 import type { Terminal } from "../terminal.ts";
 import { readKey } from "../trust.ts";
 import { BYTE_SIZE, DURATION_MS } from "../units.ts";
@@ -55,12 +56,16 @@ const SCHEMA = z.object({
   "seal-for": DURATION_MS.default(SEAL_LIFETIME_MS),
   trust: z.string().min(1).optional(),
   "sealed-as": REF.optional(),
+  tokens: z.string().min(1).optional(),
+  private: z.boolean().optional(),
+  "tls-cert": z.string().min(1).optional(),
+  "tls-key": z.string().min(1).optional(),
 });
-type Options = z.output<typeof SCHEMA>;
+type Options = z.output<typeof SCHEMA> & WithCredentials;
 const GRACE_MS = 10_000;
 
 /** See the module. */
-export const serveCommand = defineCommand({
+export const serveCommand = defineRemoteCommand({
   name: ["serve"],
   summary: "serve a volume over HTTP; with a parent, keep it up to date",
   usage: "VOLUME",
@@ -90,8 +95,14 @@ what a reader meets. It is off by default: how much a disk may read by itself is
 With --sign, an origin seals what its pointers name, and renews the seals before they expire; see seal.
 With --trust, a replica makes nothing current that none of the keys has sealed, whoever sent it.
 
-Routes that change something need the token in VOLCAST_TOKEN, unless none is set and the server
-listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites tokens of their own.`,
+What changes something needs a token with the scope for it, from --tokens FILE (see token create), which
+is read again when it changes and on SIGHUP; VOLCAST_TOKEN, which may do everything; or
+VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN, which let sites replicate. A server without any token lets
+its own machine's programs do everything if it listens on loopback, and nobody change anything if not.
+With --private reading needs a token too. A certificate that changes is taken anew in 2 seconds.
+
+What this server shows others (parents, standbys) is in --token-file. Without that it is VOLCAST_TOKEN,
+and goes to the first of them only.`,
   examples: [
     "volcast serve site.vol --listen 127.0.0.1:8080",
     "volcast serve site.vol --listen 0.0.0.0:8080 --www 0.0.0.0:80",
@@ -135,6 +146,10 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
     "seal-for": { value: "TIME", help: "how long a seal counts; 7d by default" },
     trust: { value: "FILE", help: "with --parent: take only what a key in FILE has sealed" },
     "sealed-as": { value: "NAME", help: "what the origin calls the pointer; --pointer by default" },
+    tokens: { value: "FILE", help: "tokens that are let in, made by token create" },
+    private: { help: "let nobody read without a token either; --www stays public" },
+    "tls-cert": { value: "FILE", help: "serve over TLS: the certificate and its issuers, PEM" },
+    "tls-key": { value: "FILE", help: "its private key, PEM" },
     memory: { value: "SIZE", help: "block cache; 64MiB by default" },
     "local-writes": { help: "let a replica be changed, until the next image comes in" },
   },
@@ -142,25 +157,32 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
   async run([path], options: Options, terminal: Terminal): Promise<number> {
     const parents = options.parent ?? [];
     checkRoles(options);
-    const standbys = standbysOf({
-      urls: options["mirror-to"] ?? [],
-      base: options["mirror-base"],
-      into: options["mirror-into"],
-      names: { to: "--mirror-to", base: "--mirror-base", into: "--mirror-into" },
-    }, terminal);
+    const standbys = standbysOf(
+      {
+        urls: options["mirror-to"] ?? [],
+        base: options["mirror-base"],
+        into: options["mirror-into"],
+        names: { to: "--mirror-to", base: "--mirror-base", into: "--mirror-into" },
+      },
+      options.credentials,
+      terminal,
+    );
     const key = options.sign === undefined ? undefined : readKey(options.sign);
     const trust = trustOf(options);
+    const log = (text: string) => terminal.note(`${new Date().toISOString()} ${text}`);
+    options.credentials.nameServers([...parents, ...options["repair-from"] ?? []]);
+    const access = accessOf(options, log);
     const node = await openNode(path, options, parents);
     node.trust = trust;
-    const log = (text: string) => terminal.note(`${new Date().toISOString()} ${text}`);
     const followed = parentsToFollow(node, parents, log);
     const stopping = new AbortController();
     const stop = () => stopping.abort();
     const signals = ["SIGINT", "SIGTERM"] as const;
     for (const signal of signals) Deno.addSignalListener(signal, stop);
-    let server: RunningServer | undefined;
+    let ignoreHangup = () => {};
     try {
-      server = startServer(node, serverOptions(options, log));
+      const server = startServer(node, { ...access, ...serverOptions(options, log) });
+      ignoreHangup = rereadOnHangup(options, server);
       node.volumeIfAny?.noteOwner(server.url);
       terminal.print(`Serving ${path} at ${server.url}`);
       if (server.wwwUrl !== undefined) terminal.print(`Serving its files at ${server.wwwUrl}`);
@@ -191,6 +213,7 @@ listens on loopback only. VOLCAST_SITE_TOKENS=paris=TOKEN,rome=TOKEN gives sites
       // A parent that does not let go of a connection must not keep this process.
       await Promise.all([server.stop(), Promise.race([ended, graceOver()])]);
     } finally {
+      ignoreHangup();
       for (const signal of signals) Deno.removeSignalListener(signal, stop);
       await node.volumeIfAny?.close();
     }
@@ -290,12 +313,10 @@ function parentsToFollow(
 function serverOptions(
   options: Options,
   log: (text: string) => void,
-): Parameters<typeof startServer>[1] {
-  const admin = tokenFromEnvironment();
+): Omit<Parameters<typeof startServer>[1], "tokens"> {
   return {
     listen: options.listen as Listen,
     ...(options.www === undefined ? {} : { www: options.www as Listen }),
-    tokens: { ...(admin === undefined ? {} : { admin }), sites: siteTokensFromEnvironment() },
     ...(options["max-lag"] === undefined ? {} : { maxLagMs: options["max-lag"] }),
     version: VERSION,
     log,
@@ -308,10 +329,8 @@ async function followParents(
   server: { parents: readonly string[]; url: string; log: (text: string) => void },
   signal: AbortSignal,
 ): Promise<void> {
-  const token = tokenFromEnvironment();
-  const parents = server.parents.map((url) =>
-    new HttpPeer(url, token === undefined ? {} : { token })
-  );
+  const { credentials } = options;
+  const parents = server.parents.map((url) => new HttpPeer(url, { credentials }));
   if (parents.length === 0) return;
   node.upstream = { parent: parents[0].name };
   const puller = new Puller(node, {
@@ -344,13 +363,13 @@ async function keepScrubbed(
 ): Promise<void> {
   const bytesPerSecond = options.scrub;
   if (bytesPerSecond === undefined) return;
-  const token = tokenFromEnvironment();
+  const { credentials } = options;
   const urls = new Set([
     ...options["repair-from"] ?? [],
     ...options.parent ?? [],
     ...options["mirror-to"] ?? [],
   ]);
-  const relatives = [...urls].map((url) => new HttpPeer(url, { token }));
+  const relatives = [...urls].map((url) => new HttpPeer(url, { credentials }));
   const everyMs = options["scrub-every"];
   node.scrub = new Scrub(node, { bytesPerSecond, everyMs, relatives, log });
   await node.scrub.run(signal);

@@ -5,15 +5,14 @@
  */
 
 import { z } from "zod";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { REF } from "../schemas.ts";
 import { openTarget } from "../target.ts";
 import { showBytes } from "../units.ts";
 
 /** See the module. */
-export const snapshotCreateCommand = defineCommand({
+export const snapshotCreateCommand = defineRemoteCommand({
   name: ["snapshot", "create"],
   summary: "take a snapshot",
   usage: "VOLUME NAME",
@@ -31,7 +30,7 @@ of letters, digits and _ . : @ -`,
   },
   schema: z.object({ pointer: z.array(REF).optional(), json: z.boolean().optional() }),
   async run([volume, name], options, terminal): Promise<number> {
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const pointers = options.pointer ?? [];
     const snapshot = await target.createSnapshot(name, { pointers });
     if (options.json) terminal.printJson(snapshot);

@@ -5,14 +5,13 @@
  */
 
 import { z } from "zod";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { parseRef } from "../schemas.ts";
 import { openTarget } from "../target.ts";
 
 /** See the module. */
-export const snapshotDeleteCommand = defineCommand({
+export const snapshotDeleteCommand = defineRemoteCommand({
   name: ["snapshot", "delete"],
   summary: "delete a snapshot or a shadow",
   usage: "VOLUME REF",
@@ -24,9 +23,9 @@ site stands on: volcast snapshot shadow.`,
   examples: ["volcast snapshot delete site.vol june3"],
   options: {},
   schema: z.object({}),
-  async run([volume, ref], _, terminal): Promise<number> {
+  async run([volume, ref], options, terminal): Promise<number> {
     parseRef(ref);
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     await target.deleteSnapshot(ref);
     terminal.print(`Deleted '${ref}'`);
     return EXIT_CODES.done;

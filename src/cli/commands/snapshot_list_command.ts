@@ -5,8 +5,7 @@
  */
 
 import { z } from "zod";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { openTarget } from "../target.ts";
 import { table } from "../text.ts";
@@ -23,7 +22,7 @@ const COLUMNS = [
 ] as const;
 
 /** See the module. */
-export const snapshotListCommand = defineCommand({
+export const snapshotListCommand = defineRemoteCommand({
   name: ["snapshot", "list"],
   summary: "list the snapshots, oldest first",
   usage: "VOLUME",
@@ -38,7 +37,7 @@ only the plane is left: it takes none of the blocks that are shown.`,
   options: { json: { help: "as JSON" } },
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume], options, terminal): Promise<number> {
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const snapshots = await target.snapshots();
     if (options.json) terminal.printJson({ snapshots });
     else if (snapshots.length === 0) terminal.note("There is no snapshot yet");

@@ -6,8 +6,7 @@
 
 import { z } from "zod";
 import { BLOCK_SIZE } from "../../format/mod.ts";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { parseRef } from "../schemas.ts";
 import { openTarget } from "../target.ts";
@@ -15,7 +14,7 @@ import { counted } from "../text.ts";
 import { showBytes } from "../units.ts";
 
 /** See the module. */
-export const snapshotShadowCommand = defineCommand({
+export const snapshotShadowCommand = defineRemoteCommand({
   name: ["snapshot", "shadow"],
   summary: "give a snapshot's blocks back and keep its plane as a base",
   usage: "VOLUME REF",
@@ -32,7 +31,7 @@ shadow is deleted with snapshot delete. Beyond six shadows, the oldest ones shar
   schema: z.object({ json: z.boolean().optional() }),
   async run([volume, ref], options, terminal): Promise<number> {
     parseRef(ref);
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const shadow = await target.shadowSnapshot(ref);
     if (options.json) terminal.printJson(shadow);
     else {

@@ -5,8 +5,7 @@
  */
 
 import { z } from "zod";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { REF } from "../schemas.ts";
 import { type FileDescription, openTarget } from "../target.ts";
@@ -22,7 +21,7 @@ const DOS_BITS = [
 ] as const;
 
 /** See the module. */
-export const statCommand = defineCommand({
+export const statCommand = defineRemoteCommand({
   name: ["stat"],
   summary: "say what is known of a file",
   usage: "VOLUME PATH",
@@ -38,7 +37,7 @@ export const statCommand = defineCommand({
   },
   schema: z.object({ at: REF.optional(), json: z.boolean().optional() }),
   async run([volume, path], options, terminal): Promise<number> {
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const file = await target.stat(path, options.at);
     if (options.json) terminal.printJson(file);
     else terminal.print(textOf(file));

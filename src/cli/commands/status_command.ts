@@ -6,8 +6,9 @@
 
 import { z } from "zod";
 import { messageOf, VolcastError } from "../../core/mod.ts";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { nameOf } from "../../http/mod.ts";
+import { defineRemoteCommand } from "../command.ts";
+import type { CommandCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { isUrl } from "../local_volume.ts";
 import { statusText } from "../status_text.ts";
@@ -18,7 +19,7 @@ import { DURATION_MS } from "../units.ts";
 const POLL_MS = 100;
 
 /** See the module. */
-export const statusCommand = defineCommand({
+export const statusCommand = defineRemoteCommand({
   name: ["status"],
   summary: "say how a server is: what it has, whom it follows, what comes in",
   usage: "VOLUME",
@@ -36,8 +37,10 @@ first master is there. When the time ends before that, the exit code is 1.`,
   },
   schema: z.object({ wait: DURATION_MS.optional(), json: z.boolean().optional() }),
   async run([volume], options, terminal): Promise<number> {
-    if (options.wait !== undefined) await waitUntilReady(volume, options.wait);
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    if (options.wait !== undefined) {
+      await waitUntilReady(volume, options.wait, options.credentials);
+    }
+    await using target = await openTarget(volume, options);
     const status = await target.status();
     if (options.json) terminal.printJson(status);
     else terminal.print(statusText(status));
@@ -45,7 +48,11 @@ first master is there. When the time ends before that, the exit code is 1.`,
   },
 });
 
-async function waitUntilReady(url: string, limitMs: number): Promise<void> {
+async function waitUntilReady(
+  url: string,
+  limitMs: number,
+  credentials: CommandCredentials,
+): Promise<void> {
   if (!isUrl(url)) {
     throw new VolcastError(
       "usage",
@@ -57,7 +64,7 @@ async function waitUntilReady(url: string, limitMs: number): Promise<void> {
   for (;;) {
     const left = deadline - Date.now();
     // Asked once at least, even if there is no time to wait.
-    const reason = await notReady(url, Math.max(left, 1000));
+    const reason = await notReady(url, Math.max(left, 1000), credentials);
     if (reason === undefined) return;
     if (left <= 0) {
       throw new VolcastError(
@@ -71,10 +78,15 @@ async function waitUntilReady(url: string, limitMs: number): Promise<void> {
 }
 
 /** Why a server is not ready; `undefined` when it is. */
-async function notReady(url: string, patienceMs: number): Promise<string | undefined> {
+async function notReady(
+  url: string,
+  patienceMs: number,
+  { client }: CommandCredentials,
+): Promise<string | undefined> {
   try {
-    const response = await fetch(`${url.replace(/\/+$/, "")}/readyz`, {
+    const response = await fetch(`${nameOf(url)}/readyz`, {
       signal: AbortSignal.timeout(patienceMs),
+      ...(client === undefined ? {} : { client }),
     });
     const text = await response.text();
     if (response.status === 200) return undefined;

@@ -8,7 +8,8 @@ import { z } from "zod";
 import { messageOf, VolcastError } from "../../core/mod.ts";
 import { idOf } from "../../format/mod.ts";
 import { describeImage, type Finding, inspectMedium, Pieces } from "../../image/mod.ts";
-import { defineCommand } from "../command.ts";
+import { defineRemoteCommand } from "../command.ts";
+import type { WithCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
 import { Media } from "../media.ts";
@@ -33,7 +34,7 @@ interface Group {
 }
 
 /** See the module. */
-export const tapeListCommand = defineCommand({
+export const tapeListCommand = defineRemoteCommand({
   name: ["tape", "list"],
   summary: "say what segments and images hold, and whether they are whole",
   usage: "SEGMENT...",
@@ -56,7 +57,7 @@ the digests in the trailers.`,
   schema: z.object({ check: z.boolean().optional(), json: z.boolean().optional() }),
   async run(names, options, terminal): Promise<number> {
     const rows = await interruptible((signal) =>
-      inspect(names, { check: options.check ?? false, signal })
+      inspect(names, { ...options, check: options.check ?? false, signal })
     );
     const groups = groupsOf(rows);
     if (options.json) {
@@ -77,9 +78,9 @@ the digests in the trailers.`,
 
 async function inspect(
   names: readonly string[],
-  options: { check: boolean; signal: AbortSignal },
+  options: WithCredentials & { check: boolean; signal: AbortSignal },
 ): Promise<Row[]> {
-  await using media = new Media(options.signal);
+  await using media = new Media(options.signal, options.credentials);
   const rows: Row[] = [];
   for (const name of names) {
     try {

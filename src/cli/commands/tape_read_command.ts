@@ -5,11 +5,11 @@
  */
 
 import { z } from "zod";
-import { defineCommand } from "../command.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { applyPieces } from "./apply_command.ts";
 
 /** See the module. */
-export const tapeReadCommand = defineCommand({
+export const tapeReadCommand = defineRemoteCommand({
   name: ["tape", "read"],
   summary: "restore a volume from segments",
   usage: "VOLUME SEGMENT...",

@@ -7,8 +7,7 @@
 import { z } from "zod";
 import { parseExpression, VolcastError } from "../../core/mod.ts";
 import { RECORD_BYTES } from "../../image/mod.ts";
-import { defineCommand } from "../command.ts";
-import { tokenFromEnvironment } from "../environment.ts";
+import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { interruptible } from "../interrupt.ts";
 import { checkNoTerminal } from "../output.ts";
@@ -19,7 +18,7 @@ import { BYTE_SIZE } from "../units.ts";
 import { checkOtherVolume } from "../volume_path.ts";
 
 /** See the module. */
-export const tapeWriteCommand = defineCommand({
+export const tapeWriteCommand = defineRemoteCommand({
   name: ["tape", "write"],
   summary: "write an image in segments, each for a medium of its own",
   usage: "VOLUME EXPRESSION",
@@ -68,7 +67,7 @@ snapshot. To a device or a pipe (-) they go one behind the other, a record with 
     }
     checkOtherVolume(volume, [output]);
     const progress = terminal.progress("Writing");
-    await using target = await openTarget(volume, { token: tokenFromEnvironment() });
+    await using target = await openTarget(volume, options);
     const segmentBytes = options["segment-size"];
     const write = async (signal: AbortSignal): Promise<WrittenSegment[]> =>
       await writeSegments(await target.rangedImage({ select }, signal), [output], {

@@ -10,7 +10,8 @@ import { equalBytes, idOf, type Seal } from "../../format/mod.ts";
 import { sumOf, sumOfStream } from "../../image/mod.ts";
 import { sealFor, type Trust } from "../../replication/mod.ts";
 import { MASTER, type Volume } from "../../volume/mod.ts";
-import { defineCommand } from "../command.ts";
+import { defineRemoteCommand } from "../command.ts";
+import type { WithCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
 import { isImage, openImage } from "../image_source.ts";
 import { interruptible } from "../interrupt.ts";
@@ -19,7 +20,7 @@ import { REF } from "../schemas.ts";
 import { readSeal, readTrust } from "../trust.ts";
 
 /** See the module. */
-export const verifyCommand = defineCommand({
+export const verifyCommand = defineRemoteCommand({
   name: ["verify"],
   summary: "check that a volume or a saved image is what its origin sealed",
   usage: "VOLUME | IMAGE...",
@@ -49,11 +50,13 @@ that has its base: --on. Exit code 4 says that it is not what was sealed, or tha
   async run(names, options, terminal): Promise<number> {
     const pointer = options["sealed-as"] ?? MASTER;
     const trust = readTrust(options.trust, pointer);
-    const given = options.seal === undefined ? undefined : await readSeal(options.seal);
+    const given = options.seal === undefined
+      ? undefined
+      : await readSeal(options.seal, options.credentials);
     const areImages = await isImage(names[0]);
     const seal = await interruptible((signal) =>
       areImages
-        ? verifyImage(names, { trust, given, on: options.on, signal, note: terminal.note })
+        ? verifyImage(names, { ...options, trust, given, signal, note: terminal.note })
         : verifyVolume(names, { trust, given, pointer })
     );
     const { snapshot, sequence, expiresAt } = seal;
@@ -97,15 +100,15 @@ async function verifyVolume(
 
 async function verifyImage(
   names: readonly string[],
-  { trust, given, on, signal, note }: {
+  { trust, given, on, signal, note, credentials }: WithCredentials & {
     trust: Trust;
     given: Uint8Array | undefined;
-    on: string | undefined;
+    on?: string | undefined;
     signal: AbortSignal;
     note: (text: string) => void;
   },
 ): Promise<Seal> {
-  const image = await openImage(names, { signal, note });
+  const image = await openImage(names, { signal, note, credentials });
   const volume = on === undefined ? undefined : await openVolume(on);
   try {
     const { volumeId, top } = image.header;
