@@ -24,6 +24,7 @@ import {
   nameOf,
   type ServerOptionsOfClient,
   type SnapshotInfo,
+  unreachableHint,
 } from "../http/mod.ts";
 import type { DeletePlan, Plan, RangedImage } from "../image/mod.ts";
 import { ACTIVE, type TreeChange } from "../volume/mod.ts";
@@ -374,10 +375,11 @@ export class HttpTarget implements Target {
 
   #unreachable(error: unknown): VolcastError {
     if (error instanceof VolcastError) return error;
+    const reason = reasonOf(error);
     return new VolcastError(
       "io",
-      `Cannot reach ${this.name}: ${reasonOf(error)}`,
-      "Check that the server runs and that the URL is its own",
+      `Cannot reach ${this.name}: ${reason}`,
+      unreachableHint(reason, "Check that the server runs and that the URL is its own"),
       { cause: error },
     );
   }

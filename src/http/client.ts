@@ -74,10 +74,11 @@ export async function requestFrom(
     });
   } catch (error) {
     signal?.throwIfAborted();
+    const cause = causeOf(error);
     throw new VolcastError(
       "io",
-      `Cannot reach ${server.name}: ${causeOf(error)}`,
-      "Check that it runs and that the URL is right",
+      `Cannot reach ${server.name}: ${cause}`,
+      unreachableHint(cause, "Check that it runs and that the URL is right"),
       { cause: error },
     );
   } finally {
@@ -86,6 +87,13 @@ export async function requestFrom(
   }
   if (response.ok) return response;
   throw await errorOf(response, server.name, token);
+}
+
+/** What to do about a server that cannot be reached. @param otherwise Where the reason says nothing. */
+export function unreachableHint(reason: string, otherwise: string): string {
+  return /UnknownIssuer|CaUsedAsEndEntity/.test(reason)
+    ? "Nobody that is believed here issued its certificate. Name who did: --ca-file FILE"
+    : otherwise;
 }
 
 /** The header that shows a token. */
