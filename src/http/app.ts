@@ -58,6 +58,7 @@ export function createApp(
     const grant = admit(c, options.access);
     c.set("tokenSite", grant.site);
     c.set("seesState", grant.seesState);
+    c.set("isStillAdmitted", () => isAdmitted(c, options.access));
     await next();
     const { method } = c.req.raw;
     if (c.res.ok && method !== "GET" && method !== "HEAD") node.changed();
@@ -106,6 +107,15 @@ function admit(c: RouteContext, access: Access): Grant {
     grant = access.admit(c.req.raw, rule, sitesNamed(rule, route, { path, query }));
   }
   return grant;
+}
+
+function isAdmitted(c: RouteContext, access: Access): boolean {
+  try {
+    admit(c, access);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /**

@@ -31,6 +31,8 @@ export interface Env {
     tokenSite: string | undefined;
     /** Whether the answer may state which snapshot is here, and whose it is. */
     seesState: boolean;
+    /** Looks again whether the request may pass: its token may have been revoked. */
+    isStillAdmitted: () => boolean;
   };
 }
 

@@ -19,6 +19,9 @@ Deno.test("changing something needs the token, unless there is none and the serv
     snapshot("b", { host: "evil.example:80", origin: "http://evil.example:80" }),
   );
   assertEquals(rebound.status, 403);
+  // A proxy on this machine asks for somebody who is elsewhere.
+  const proxied = await open.get("/snapshots", snapshot("b", { "x-forwarded-for": "192.0.2.1" }));
+  assertEquals(proxied.status, 403);
   const local = { host: "127.0.0.1:8080", origin: "http://127.0.0.1:8080" };
   assertEquals((await open.get("/snapshots", snapshot("b", local))).status, 201);
 

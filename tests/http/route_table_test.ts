@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import {
   Access,
   createApp,
@@ -11,7 +11,7 @@ import { openTokenFile } from "../../src/http/mod.ts";
 import type { Node } from "../../src/replication/mod.ts";
 import { json, makeNode } from "./helpers.ts";
 import { test } from "../helpers/strict.ts";
-import { makeTokenFile } from "../helpers/tokens.ts";
+import { makeTokenFile, tokenText } from "../helpers/tokens.ts";
 
 /** What the middleware itself is among the routes. */
 const MIDDLEWARE = "ALL /*";
@@ -202,6 +202,49 @@ test("a site's token is of that site, however the request writes the name", asyn
     const response = await origin.get(`/replicate?${query}`, { method: "HEAD", headers });
     assertEquals(response.status, status, query);
   }
+});
+
+test("a site's name is compared as the route reads it, with what a URL writes in its own way", async () => {
+  await using origin = await makeNode({ tokens: { sites: new Map([["a:b@c", "p"]]) } });
+  const june3 = await origin.publish("june3", { a: "one" });
+  const put = async (name: string) =>
+    (await origin.get(`/sites/${name}`, {
+      method: "PUT",
+      headers: { authorization: "Bearer p" },
+      body: `{"snapshot":"${june3}"}`,
+    })).status;
+  assertEquals([await put("a:b@c"), await put(encodeURIComponent("a:b@c"))], [200, 200]);
+  assertEquals([await put("a%3Ab"), await put("a%253Ab@c")], [403, 403]);
+});
+
+test("events end with the token that they were asked for with", async () => {
+  using file = makeTokenFile([{ token: "one", scopes: ["read"] }, {
+    token: "two",
+    scopes: ["read"],
+  }]);
+  await using fixture = await makeNode();
+  await fixture.publish("june3", { a: "one" });
+  const app = createApp(fixture.node, {
+    access: new Access({
+      tokens: { file: openTokenFile(file.path, { log: () => {}, everyMs: 0 }) },
+      loopback: true,
+      isPrivate: true,
+    }),
+    version: "test",
+    onShutdown: () => () => {},
+  }, () => {});
+  const listen = async (token: string) => {
+    const headers = { authorization: `Bearer ${token}` };
+    const response = await app.request("/events", { headers });
+    return response.body!.pipeThrough(new TextDecoderStream()).getReader();
+  };
+  const [one, two] = [await listen("one"), await listen("two")];
+  for (const reader of [one, two]) assertEquals((await reader.read()).value, ": volcast\n\n");
+  file.write(tokenText([{ token: "two", scopes: ["read"] }]));
+  fixture.node.announceMaster();
+  assertEquals((await one.read()).done, true);
+  assertStringIncludes((await two.read()).value!, "event: master");
+  await two.cancel();
 });
 
 test("a refusal names the scope that is needed and how to give it, and never the token", async () => {

@@ -11,6 +11,7 @@ import {
   parseTokens,
   ROUTE_TABLE,
   tokenLine,
+  TokenSet,
 } from "../../src/http/mod.ts";
 import { test } from "../helpers/strict.ts";
 import { makeTokenFile, tokenText } from "../helpers/tokens.ts";
@@ -60,6 +61,22 @@ test("parseTokens() reads comments, blanks and tabs, and takes no line for anoth
     assert(!error.message.includes("volcast_secret"), error.message);
   }
   assertThrows(() => parseScopes("read,root"), VolcastError, "'root'");
+});
+
+test("TokenSet finds each token by its secret alone, whatever bit of its digest differs", () => {
+  const names = Array.from({ length: 50 }, (_, n) => `t${n}`);
+  const digests = names.map((name) => digestOf(`secret of ${name}`));
+  const all = names.map((name, n) => ({ name, scopes: ["read"] as const, digest: digests[n] }));
+  const tokens = new TokenSet(all);
+  for (const name of names) assertEquals(tokens.find(`secret of ${name}`)?.name, name);
+  assertEquals(tokens.find("secret of t50"), undefined);
+  assertEquals(tokens.find(""), undefined);
+  assertEquals(new TokenSet([]).find("secret of t0"), undefined);
+  for (let bit = 0; bit < 256; bit++) {
+    const digest = digestOf("secret of t0");
+    digest[bit >> 3] ^= 1 << (bit & 7);
+    assertEquals(new TokenSet([{ ...all[0], digest }]).find("secret of t0"), undefined, `${bit}`);
+  }
 });
 
 /** Whether a token may do something with a scope. */

@@ -16,7 +16,8 @@ export const tokenRevokeCommand = defineCommand({
   usage: "NAME --from FILE",
   positionals: [1, 1],
   details:
-    `A server that runs refuses the token within a second. An answer that is under way is not cut off.`,
+    `A server that runs refuses the token within a second, and ends what it listens to. Another answer that is
+under way is not cut off.`,
   examples: ["volcast token revoke ci --from site.tokens"],
   options: { from: { value: "FILE", help: "the file of serve --tokens" } },
   schema: z.object({ from: z.string().min(1) }),

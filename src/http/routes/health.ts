@@ -50,6 +50,11 @@ healthRoutes.get("/events", (c) => {
   const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
     start(controller): void {
       const send = (text: string) => {
+        // It goes on for as long as its listener likes, and the token may be revoked meanwhile.
+        if (!c.get("isStillAdmitted")()) {
+          end();
+          return controller.close();
+        }
         // A listener that does not read must not fill the memory: what it misses it can ask for.
         if ((controller.desiredSize ?? 0) > -256) controller.enqueue(encoder.encode(text));
       };
