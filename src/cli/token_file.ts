@@ -89,6 +89,7 @@ function change(path: string, make: (text: string | undefined) => string): void 
   try {
     {
       using target = opened;
+      if (realPathOf(path) !== file) throw changedBy("another command has just made it", path);
       // Read only now, when nobody else can change it.
       const text = make(file === undefined ? undefined : readText(file));
       const bytes = new TextEncoder().encode(text);
@@ -119,15 +120,19 @@ function create(name: string, path: string): Deno.FsFile {
     // It holds no secret, and the server may run as another user than its administrator.
     return Deno.openSync(name, { write: true, createNew: true, mode: 0o644 });
   } catch (error) {
-    const busy = error instanceof Deno.errors.AlreadyExists;
-    throw new VolcastError(
-      busy ? "busy" : "io",
-      `Cannot change ${path}: ${
-        busy ? `${name} is there, so somebody else does` : messageOf(error)
-      }`,
-      busy ? "Try again; if nobody does, a command was cut off: delete that file" : "",
-    );
+    if (error instanceof Deno.errors.AlreadyExists) {
+      throw changedBy(`${name} is there, so somebody else does`, path);
+    }
+    throw new VolcastError("io", `Cannot change ${path}: ${messageOf(error)}`);
   }
+}
+
+function changedBy(reason: string, path: string): VolcastError {
+  return new VolcastError(
+    "busy",
+    `Cannot change ${path}: ${reason}`,
+    `Try again; if nobody changes it, a command was cut off: delete ${path}.new`,
+  );
 }
 
 /** The server must be able to read the new file as it could the old one. */

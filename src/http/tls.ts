@@ -50,8 +50,8 @@ export class TlsIdentity {
       log: options.log,
       everyMs: 0,
     });
-    if (((Deno.statSync(files.key).mode ?? 0) & 0o044) !== 0) {
-      options.log(`Others on this host can read the key ${files.key}: chmod 600 it`);
+    if (((Deno.statSync(files.key).mode ?? 0) & 0o004) !== 0) {
+      options.log(`Everybody on this host can read the key ${files.key}: chmod 600 it`);
     }
   }
 

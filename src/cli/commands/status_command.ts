@@ -60,6 +60,8 @@ async function waitUntilReady(
       "Give the server's URL, such as http://127.0.0.1:8080",
     );
   }
+  // Before it is shown: it must have no password.
+  nameOf(url);
   const deadline = Date.now() + limitMs;
   for (;;) {
     const left = deadline - Date.now();
