@@ -198,3 +198,12 @@ test("parseClientTokens() tells servers apart by their origin", () => {
   }
   assertThrows(() => checkToken("se cret\n", "VOLCAST_TOKEN"), VolcastError, "VOLCAST_TOKEN");
 });
+
+test("without the header of HTTP/1 the host's name is that of the URL, as over HTTP/2", () => {
+  const access = new Access({ tokens: {}, loopback: true });
+  const promote = (url: string) =>
+    access.admit(new Request(url, { method: "POST" }), ROUTE_TABLE["POST /promote"], []);
+  promote("https://127.0.0.1:8080/promote");
+  promote("https://[::1]:8080/promote");
+  assertThrows(() => promote("https://evil.example/promote"), VolcastError, "'evil.example'");
+});
