@@ -11,7 +11,7 @@
  */
 
 import { resolve } from "node:path";
-import { VolcastError } from "../core/mod.ts";
+import { assert, VolcastError } from "../core/mod.ts";
 import { adoptImage, applyImage, type Image, RECORD_BYTES } from "../image/mod.ts";
 import type { Standby, StandbyPosition, TakeOptions } from "../replication/mod.ts";
 import {
@@ -21,11 +21,14 @@ import {
   trimMirror,
   type Volume,
 } from "../volume/mod.ts";
-import { hasBase, isDirectory, openBase } from "./base_image.ts";
+import { hasBase, isDirectory, openBase, type OpenedBase } from "./base_image.ts";
 import { openMirror } from "./open_volume.ts";
 import { writeOutput } from "./output.ts";
 import { writeSegments } from "./segment_output.ts";
 import type { Terminal } from "./terminal.ts";
+
+/** Characters of a file's name that become one among sites: snapshots are called by it, and a number. */
+const MOST_OF_NAME = 200;
 
 /** Where an incremental mirror lies. */
 export interface IncrementalPlace {
@@ -43,6 +46,10 @@ export class IncrementalStandby implements Standby {
   readonly #place: IncrementalPlace;
   readonly #terminal: Terminal;
   #volume: Volume | undefined;
+  /** The base, where it is there and the mirror is not. */
+  #base: OpenedBase | undefined;
+  /** What the mirror that is made is called among sites. */
+  #site: string | undefined;
 
   constructor(place: IncrementalPlace, terminal: Terminal) {
     this.#place = { ...place, base: place.base.replace(/(?<=[^/])\/+$/, "/") };
@@ -51,18 +58,50 @@ export class IncrementalStandby implements Standby {
   }
 
   async position(): Promise<StandbyPosition> {
-    const volume = this.#volume ??= await this.#open();
-    const node = this.name.slice(this.name.lastIndexOf("/") + 1).replace(/[^A-Za-z0-9_.:@-]/g, "-")
-      .replace(/^[^A-Za-z0-9]+/, "");
+    await this.#open();
+    const role = "replica";
+    if (this.#volume !== undefined) {
+      const { volumeId, root: { epoch }, current, local } = this.#volume;
+      // Older ones have no name of their own: they are called as their files are.
+      return {
+        node: local.site ?? this.#fileName(),
+        role,
+        volumeId,
+        epoch,
+        current: { ...current },
+      };
+    }
+    const unnamed = {
+      node: this.#fileName().slice(0, MOST_OF_NAME),
+      isUnnamed: true,
+      role,
+    } as const;
+    if (this.#base === undefined) return unnamed;
+    const { pieces: { header }, top } = this.#base;
     return {
-      node: node === "" ? "mirror" : node,
-      role: "replica",
-      ...(volume === undefined ? {} : {
-        volumeId: volume.volumeId,
-        epoch: volume.root.epoch,
-        current: { ...volume.current },
-      }),
+      ...unnamed,
+      volumeId: header.volumeId,
+      current: { id: top, name: header.top.name, cp: header.top.cp },
     };
+  }
+
+  async prepare(name: string): Promise<StandbyPosition> {
+    this.#site = name;
+    const base = this.#base;
+    this.#base = undefined;
+    if (base !== undefined) {
+      await this.#wholeOrNote(async () => {
+        this.#volume = await this.#adopt(base);
+      });
+    }
+    const volume = this.#volume;
+    if (volume !== undefined && volume.local.site === undefined) {
+      const site = this.#fileName();
+      await volume.updateLocal((state) => {
+        state.site = site;
+      });
+    }
+    return await this.position();
   }
 
   async take(image: Image, { signal, progress }: TakeOptions): Promise<void> {
@@ -86,12 +125,22 @@ export class IncrementalStandby implements Standby {
   async release(): Promise<void> {
     const volume = this.#volume;
     this.#volume = undefined;
+    this.#base?.store.close();
+    this.#base = undefined;
     await volume?.close();
   }
 
-  /** The mirror over its base; made where only the base is there. `undefined`: nothing is. */
-  async #open(): Promise<Volume | undefined> {
+  /** The mirror's file as a name among sites. */
+  #fileName(): string {
+    const name = this.name.slice(this.name.lastIndexOf("/") + 1).replace(/[^A-Za-z0-9_.:@-]/g, "-")
+      .replace(/^[^A-Za-z0-9]+/, "");
+    return name === "" ? "mirror" : name;
+  }
+
+  /** Opens the mirror over its base; where only the base is there, that. */
+  async #open(): Promise<void> {
     const { base, into } = this.#place;
+    if (this.#volume !== undefined || this.#base !== undefined) return;
     if (exists(into)) {
       if (peekMirrorFile(into) === undefined) {
         throw new VolcastError(
@@ -100,27 +149,34 @@ export class IncrementalStandby implements Standby {
           "Choose another path for --into",
         );
       }
-      return await openMirror({ mirror: into, base });
-    }
-    if (!hasBase(base)) return undefined;
-    try {
-      return await this.#adopt();
-    } catch (error) {
-      const isHalf = error instanceof VolcastError && error.kind === "damaged" && isDirectory(base);
-      if (!isHalf) throw error;
-      // Segments are missing, or wrong: a full image writes them again.
-      this.#terminal.note(error.message);
-      return undefined;
+      this.#volume = await openMirror({ mirror: into, base });
+    } else if (hasBase(base)) {
+      await this.#wholeOrNote(async () => {
+        this.#base = await openBase(base, (text) => this.#terminal.note(text));
+      });
     }
   }
 
-  /** Makes the mirror of a base that is there. */
-  async #adopt(): Promise<Volume> {
+  /** Segments may be missing, or wrong: a full image writes them again. */
+  async #wholeOrNote(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const isHalf = error instanceof VolcastError && error.kind === "damaged" &&
+        isDirectory(this.#place.base);
+      if (!isHalf) throw error;
+      this.#terminal.note(error.message);
+    }
+  }
+
+  /** Makes the mirror of a base that is there. @param base Closed when this fails. */
+  async #adopt(base: OpenedBase): Promise<Volume> {
     const { base: path, into } = this.#place;
-    const base = await openBase(path, (text) => this.#terminal.note(text));
+    assert(this.#site !== undefined, "it was prepared");
     try {
       const made = {
         volumeId: base.pieces.header.volumeId,
+        site: this.#site,
         store: base.store,
         top: base.top,
         path: resolve(path) + (path.endsWith("/") ? "/" : ""),
@@ -174,7 +230,9 @@ export class IncrementalStandby implements Standby {
         options,
       );
     }
-    this.#volume = await this.#adopt();
+    this.#volume = await this.#adopt(
+      await openBase(base, (text) => this.#terminal.note(text)),
+    );
   }
 }
 

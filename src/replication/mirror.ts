@@ -53,7 +53,12 @@ const PREFIX = "mirror.";
 
 /** Whether a snapshot was taken by a mirror, for itself alone. */
 export function isMirrorSnapshot(name: string): boolean {
-  return /^mirror\..+\.\d+$/.test(name);
+  return mirrorOf(name) !== undefined;
+}
+
+/** Name of the mirror that a snapshot was taken by. */
+function mirrorOf(snapshot: string): string | undefined {
+  return /^mirror\.(.+)\.\d+$/.exec(snapshot)?.[1];
 }
 
 /** See the module. One for each standby. */
@@ -143,8 +148,8 @@ export class Mirror {
     requireOrigin(volume, this.#standby.name);
     if (this.#volume !== volume) this.#forget();
     this.#volume = volume;
-    this.#name ??= position.node;
-    const base = this.#baseFor(volume, position);
+    this.#name = this.#nameAt(volume, position);
+    this.#baseFor(volume, position);
     if (position.coming?.state === "works") {
       throw new VolcastError(
         "busy",
@@ -152,8 +157,10 @@ export class Mirror {
         "It is asked again",
       );
     }
+    const ready = await this.#standby.prepare?.(this.#name, { full: this.#full }) ?? position;
+    const base = this.#baseFor(volume, ready);
     this.#enter("snapshot");
-    const begun = this.#begunFor(volume, position, base);
+    const begun = this.#begunFor(volume, ready, base);
     await this.#confirm(volume, base, begun);
     const top = begun ?? await this.#takeSnapshot(volume, base);
     if (top === undefined) {
@@ -176,6 +183,13 @@ export class Mirror {
       ms: performance.now() - begin,
       resumed: begun !== undefined,
     };
+  }
+
+  /** Name of the standby among sites. */
+  #nameAt(volume: Volume, { node, isUnnamed = false }: StandbyPosition): string {
+    const { name } = this.#options;
+    if (name !== undefined) return name;
+    return isUnnamed ? freeName(volume, node) : this.#name ?? node;
   }
 
   /** The snapshot that the standby stands on; `undefined`: it gets a full image. */
@@ -206,10 +220,7 @@ export class Mirror {
   }
 
   #ownSnapshots(volume: Volume): Snapshot[] {
-    const prefix = this.#prefix;
-    return volume.snapshots().filter(({ name }) =>
-      name.startsWith(prefix) && /^\d+$/.test(name.slice(prefix.length))
-    );
+    return volume.snapshots().filter(({ name }) => mirrorOf(name) === this.#name);
   }
 
   get #prefix(): string {
@@ -344,6 +355,17 @@ export class Mirror {
     // What mirrors themselves write is no lag.
     const settled = volume.superblock.cp === this.#settledCp && volume.dirtyBytes === 0;
     return settled ? 0 : this.#marks.waitingBlocks;
+  }
+}
+
+/** A name like `wanted` that no site has, and no snapshot of a mirror. */
+function freeName(volume: Volume, wanted: string): string {
+  const snapshots = volume.snapshots();
+  for (let number = 1;; number++) {
+    const name = number === 1 ? wanted : `${wanted}-${number}`;
+    const isTaken = Object.hasOwn(volume.local.sites, name) ||
+      snapshots.some((snapshot) => mirrorOf(snapshot.name) === name);
+    if (!isTaken) return name;
   }
 }
 

@@ -36,6 +36,8 @@ export interface ComingImage {
 export interface StandbyPosition {
   /** Its own name among sites. */
   readonly node: string;
+  /** Whether the name is only proposed: where another site has it, it gets a similar one. */
+  readonly isUnnamed?: boolean;
   /** An `origin` was promoted, or never was a standby, and takes nothing. */
   readonly role: "origin" | "replica";
   /** Absent as long as it has nothing. */
@@ -66,6 +68,15 @@ export interface Standby {
    * @throws {VolcastError} `io` when it cannot be reached, `not-found` when it is no standby.
    */
   position(signal?: AbortSignal): Promise<StandbyPosition>;
+  /**
+   * The source knows where it stands, and goes on: what it takes to be brought further is made now, under
+   * the name that it has among sites. Nothing was made before.
+   *
+   * @param how.full Whether a full image comes whatever it has.
+   * @returns Where it stands then.
+   * @throws {VolcastError} Why nothing can be handed to it.
+   */
+  prepare?(name: string, how: { readonly full: boolean }): Promise<StandbyPosition>;
   /**
    * Hands it an image; it is current there, durable, when this returns. Goes on where an earlier
    * attempt was cut, if the standby still has it.

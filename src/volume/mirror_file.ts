@@ -61,6 +61,8 @@ export function peekMirrorFile(path: string): MirrorFileInfo | undefined {
 /** What a new mirror stands on. */
 export interface NewMirror extends BaseImage {
   readonly volumeId: string;
+  /** Its name among the source's sites; its own from here on, wherever the file is moved to. */
+  readonly site: string;
   /** Its blocks; closed with the volume. */
   readonly store: BlockStore;
 }
@@ -74,7 +76,7 @@ export interface NewMirror extends BaseImage {
  */
 export async function createMirrorFile(
   path: string,
-  { volumeId, store: base, top, path: basePath }: NewMirror,
+  { volumeId, site, store: base, top, path: basePath }: NewMirror,
   adopt: (volume: Volume) => Promise<void>,
 ): Promise<Volume> {
   const files = [path];
@@ -85,6 +87,7 @@ export async function createMirrorFile(
   try {
     const volume = Volume.incoming(new OverlayStore(base, upper), volumeId);
     await volume.updateLocal((state) => {
+      state.site = site;
       state.base = { top, path: basePath };
     });
     await adopt(volume);

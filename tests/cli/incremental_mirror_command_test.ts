@@ -1,0 +1,100 @@
+/**
+ * Incremental mirrors from the command line, in this process.
+ */
+
+import { assertEquals } from "@std/assert";
+import { openMirror } from "../../src/cli/open_volume.ts";
+import { inDirectory, json, makeTree, ok } from "../helpers/cli.ts";
+import { Random } from "../helpers/random.ts";
+import { test } from "../helpers/strict.ts";
+
+/** A volume with something in it, and a way to change it. */
+class Site {
+  readonly volume: string;
+  readonly #tree: string;
+  #changes = 0;
+
+  private constructor(directory: string) {
+    this.volume = `${directory}/site.vol`;
+    this.#tree = `${directory}/tree`;
+  }
+
+  static async make(directory: string, size = "16MiB"): Promise<Site> {
+    const site = new Site(directory);
+    await ok("init", site.volume, "--size", size);
+    await site.change();
+    return site;
+  }
+
+  /** Writes another content of 200,000 bytes into `a`. @returns The text of `b`. */
+  async change(): Promise<string> {
+    const text = `change ${++this.#changes}\n`;
+    await makeTree(this.#tree, { a: new Random(this.#changes).bytes(200_000), b: text });
+    await ok("import", this.volume, this.#tree);
+    return text;
+  }
+
+  /** The command that mirrors it once. */
+  round(base: string, into: string, ...more: string[]): string[] {
+    return ["mirror", this.volume, "--base", base, "--into", into, "--once", ...more];
+  }
+
+  /** Names of its snapshots. */
+  async snapshots(): Promise<string[]> {
+    const { snapshots } = await json("snapshot", "list", this.volume);
+    return snapshots.map(({ name }: { name: string }) => name);
+  }
+
+  /** What it knows of mirrors and other sites. */
+  async sites(): Promise<Record<string, { snapshot?: string; needs: string[] }>> {
+    return (await json("info", this.volume)).localZone.sites;
+  }
+}
+
+test("two mirrors whose files have the same name in two directories are two sites", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    for (const name of ["a", "b"]) Deno.mkdirSync(`${directory}/${name}`);
+    const of = (name: string) => [`${directory}/${name}/base.img`, `${directory}/${name}/m.mirror`];
+    for (let round = 0; round < 3; round++) {
+      for (const name of ["a", "b"]) {
+        const text = await site.change();
+        const [base, into] = of(name);
+        const { kind } = await json(...site.round(base, into));
+        assertEquals([name, kind], [name, round === 0 ? "full" : "increment"]);
+        assertEquals(await ok("cat", into, "/b"), text);
+      }
+    }
+    assertEquals((await site.snapshots()).length, 2);
+    // The name is the mirror's own: it moves with its file, and a new one gets another.
+    const [base, into] = of("a");
+    const moved = `${directory}/b/moved.mirror`;
+    Deno.renameSync(into, moved);
+    assertEquals((await json(...site.round(`${directory}/a/other.img`, into))).kind, "full");
+    await site.change();
+    for (const [under, name] of [[base, moved], of("b"), [`${directory}/a/other.img`, into]]) {
+      assertEquals((await json(...site.round(under, name))).kind, "increment");
+    }
+    assertEquals(Object.keys(await site.sites()), ["m.mirror", "m.mirror-2", "m.mirror-3"]);
+    assertEquals((await site.snapshots()).length, 3);
+  }));
+
+test("a mirror that was made before mirrors had names goes on under that of its file", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    const [base, into] = [`${directory}/base.img`, `${directory}/old.mirror`];
+    await ok(...site.round(base, into));
+    const mirror = await openMirror({ mirror: into, base });
+    await mirror.updateLocal((state) => {
+      delete state.site;
+    });
+    await mirror.close();
+    await site.change();
+    assertEquals((await json(...site.round(base, into))).kind, "increment");
+    const moved = `${directory}/new.mirror`;
+    Deno.renameSync(into, moved);
+    await site.change();
+    assertEquals((await json(...site.round(base, moved))).kind, "increment");
+    assertEquals(Object.keys(await site.sites()), ["old.mirror"]);
+    assertEquals((await site.snapshots()).length, 1);
+  }));
