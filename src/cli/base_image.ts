@@ -5,8 +5,9 @@
  */
 
 import { VolcastError } from "../core/mod.ts";
-import { idOf } from "../format/mod.ts";
+import { decodeRoot, idOf } from "../format/mod.ts";
 import { describeImage, ImageStore, Pieces } from "../image/mod.ts";
+import { BlockCache, BlockIo } from "../volume/mod.ts";
 import { openPieces } from "./image_source.ts";
 import { Media } from "./media.ts";
 import { infoOf } from "./output.ts";
@@ -54,6 +55,11 @@ export async function openBase(
     close();
     throw error;
   }
+}
+
+/** The line of history that a base's top is in. @throws {VolcastError} `damaged`. */
+export function epochOf({ store }: OpenedBase): number {
+  return decodeRoot(new BlockIo(store, new BlockCache(0)).read(store.root)).epoch;
 }
 
 /** Whether a path means, or will mean, a directory of segments. */

@@ -21,7 +21,7 @@ import {
   trimMirror,
   type Volume,
 } from "../volume/mod.ts";
-import { hasBase, isDirectory, openBase, type OpenedBase } from "./base_image.ts";
+import { epochOf, hasBase, isDirectory, openBase, type OpenedBase } from "./base_image.ts";
 import { openMirror } from "./open_volume.ts";
 import { writeOutput } from "./output.ts";
 import { writeSegments } from "./segment_output.ts";
@@ -46,8 +46,8 @@ export class IncrementalStandby implements Standby {
   readonly #place: IncrementalPlace;
   readonly #terminal: Terminal;
   #volume: Volume | undefined;
-  /** The base, where it is there and the mirror is not. */
-  #base: OpenedBase | undefined;
+  /** The base, where it is there and the mirror is not, and the line of history that it is in. */
+  #base: { readonly opened: OpenedBase; readonly epoch: number } | undefined;
   /** What the mirror that is made is called among sites. */
   #site: string | undefined;
 
@@ -77,10 +77,11 @@ export class IncrementalStandby implements Standby {
       role,
     } as const;
     if (this.#base === undefined) return unnamed;
-    const { pieces: { header }, top } = this.#base;
+    const { opened: { pieces: { header }, top }, epoch } = this.#base;
     return {
       ...unnamed,
       volumeId: header.volumeId,
+      epoch,
       current: { id: top, name: header.top.name, cp: header.top.cp },
     };
   }
@@ -91,7 +92,7 @@ export class IncrementalStandby implements Standby {
     this.#base = undefined;
     if (base !== undefined) {
       await this.#wholeOrNote(async () => {
-        this.#volume = await this.#adopt(base);
+        this.#volume = await this.#adopt(base.opened);
       });
     }
     const volume = this.#volume;
@@ -125,7 +126,7 @@ export class IncrementalStandby implements Standby {
   async release(): Promise<void> {
     const volume = this.#volume;
     this.#volume = undefined;
-    this.#base?.store.close();
+    this.#base?.opened.store.close();
     this.#base = undefined;
     await volume?.close();
   }
@@ -152,7 +153,13 @@ export class IncrementalStandby implements Standby {
       this.#volume = await openMirror({ mirror: into, base });
     } else if (hasBase(base)) {
       await this.#wholeOrNote(async () => {
-        this.#base = await openBase(base, (text) => this.#terminal.note(text));
+        const opened = await openBase(base, (text) => this.#terminal.note(text));
+        try {
+          this.#base = { opened, epoch: epochOf(opened) };
+        } catch (error) {
+          opened.store.close();
+          throw error;
+        }
       });
     }
   }

@@ -4,7 +4,7 @@
 
 import { assertEquals } from "@std/assert";
 import { openMirror } from "../../src/cli/open_volume.ts";
-import { inDirectory, json, makeTree, ok } from "../helpers/cli.ts";
+import { fails, inDirectory, json, makeTree, ok } from "../helpers/cli.ts";
 import { Random } from "../helpers/random.ts";
 import { test } from "../helpers/strict.ts";
 
@@ -49,6 +49,11 @@ class Site {
   async sites(): Promise<Record<string, { snapshot?: string; needs: string[] }>> {
     return (await json("info", this.volume)).localZone.sites;
   }
+}
+
+/** Names in a directory. */
+function namesIn(directory: string): string[] {
+  return [...Deno.readDirSync(directory)].map(({ name }) => name).sort();
 }
 
 test("two mirrors whose files have the same name in two directories are two sites", () =>
@@ -97,4 +102,28 @@ test("a mirror that was made before mirrors had names goes on under that of its 
     assertEquals((await json(...site.round(base, moved))).kind, "increment");
     assertEquals(Object.keys(await site.sites()), ["old.mirror"]);
     assertEquals((await site.snapshots()).length, 1);
+  }));
+
+test("a base of another volume, or of a newer line of history, is refused, and nothing stays", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    const base = `${directory}/base.img`;
+    const other = `${directory}/other`;
+    Deno.mkdirSync(other);
+    await ok("snapshot", "create", (await Site.make(other)).volume, "june3");
+    await ok("image", `${other}/site.vol`, "june3", "-o", base);
+    const before = [namesIn(directory), await site.snapshots(), await site.sites()];
+    await fails(1, /it has volume/, ...site.round(base, `${directory}/new.mirror`));
+    assertEquals([namesIn(directory), await site.snapshots(), await site.sites()], before);
+    // A replica is promoted, and gives an image; the volume that it came from is left behind.
+    const replica = `${directory}/replica.vol`;
+    await ok("snapshot", "create", site.volume, "june3");
+    await ok("copy", site.volume, replica);
+    await ok("promote", replica);
+    await ok("snapshot", "create", replica, "june5");
+    const newer = `${directory}/newer.img`;
+    await ok("image", replica, "june5", "-o", newer);
+    const then = [namesIn(directory), await site.snapshots(), await site.sites()];
+    await fails(1, /line of history 2/, ...site.round(newer, `${directory}/new.mirror`));
+    assertEquals([namesIn(directory), await site.snapshots(), await site.sites()], then);
   }));
