@@ -10,7 +10,7 @@
  * @module
  */
 
-import { resolve } from "node:path";
+import { dirname, resolve } from "node:path";
 import { assert, VolcastError } from "../core/mod.ts";
 import { adoptImage, applyImage, type Image, RECORD_BYTES } from "../image/mod.ts";
 import type { Standby, StandbyPosition, TakeOptions } from "../replication/mod.ts";
@@ -23,9 +23,10 @@ import {
 } from "../volume/mod.ts";
 import { epochOf, hasBase, isDirectory, openBase, type OpenedBase } from "./base_image.ts";
 import { openMirror } from "./open_volume.ts";
-import { writeOutput } from "./output.ts";
+import { infoOf, writeOutput } from "./output.ts";
 import { writeSegments } from "./segment_output.ts";
 import type { Terminal } from "./terminal.ts";
+import { volumePathOf } from "./volume_path.ts";
 
 /** Characters of a file's name that become one among sites: snapshots are called by it, and a number. */
 const MOST_OF_NAME = 200;
@@ -38,11 +39,14 @@ export interface IncrementalPlace {
   readonly into: string;
   /** Most bytes of a segment, where the base is in segments. */
   readonly segmentBytes?: number | undefined;
+  /** What the options are called that say where, for messages. */
+  readonly names: { readonly base: string; readonly into: string };
 }
 
 /** See the module. It has its files open from the first question until `release`. */
 export class IncrementalStandby implements Standby {
   readonly name: string;
+  readonly beginAnew: string;
   readonly #place: IncrementalPlace;
   readonly #terminal: Terminal;
   #volume: Volume | undefined;
@@ -55,6 +59,10 @@ export class IncrementalStandby implements Standby {
     this.#place = { ...place, base: place.base.replace(/(?<=[^/])\/+$/, "/") };
     this.#terminal = terminal;
     this.name = place.into;
+    const { base: baseOption, into: intoOption } = place.names;
+    this.beginAnew =
+      `Begin anew with other paths for ${baseOption} and ${intoOption}; delete these ` +
+      "when that is there";
   }
 
   async position(): Promise<StandbyPosition> {
@@ -86,8 +94,9 @@ export class IncrementalStandby implements Standby {
     };
   }
 
-  async prepare(name: string): Promise<StandbyPosition> {
+  async prepare(name: string, { full }: { full: boolean }): Promise<StandbyPosition> {
     this.#site = name;
+    this.#checkPlaces(full);
     const base = this.#base;
     this.#base = undefined;
     if (base !== undefined) {
@@ -147,7 +156,7 @@ export class IncrementalStandby implements Standby {
         throw new VolcastError(
           "exists",
           `Cannot mirror into ${into}: something else is there`,
-          "Choose another path for --into",
+          `Choose another path for ${this.#place.names.into}`,
         );
       }
       this.#volume = await openMirror({ mirror: into, base });
@@ -176,6 +185,29 @@ export class IncrementalStandby implements Standby {
     }
   }
 
+  /**
+   * Whether what is going to be made can be.
+   * @throws {VolcastError} `exists` (a base), `not-found` (a directory).
+   */
+  #checkPlaces(full: boolean): void {
+    const { base, into } = this.#place;
+    const hasMirror = this.#volume !== undefined;
+    const hasWholeBase = hasMirror || this.#base !== undefined;
+    if (full && hasWholeBase) {
+      throw new VolcastError(
+        "exists",
+        `Cannot make a new base at ${base}: ${
+          hasMirror ? `${into} stands on` : "a mirror may stand on"
+        } the one that is there`,
+        this.beginAnew,
+      );
+    }
+    // A base in a volume is looked at by whoever writes it.
+    const isFile = !isDirectory(base) && volumePathOf(base) === undefined;
+    if (!hasWholeBase && isFile) checkDirectoryOf(base);
+    if (!hasMirror) checkDirectoryOf(into);
+  }
+
   /** Makes the mirror of a base that is there. @param base Closed when this fails. */
   async #adopt(base: OpenedBase): Promise<Volume> {
     const { base: path, into } = this.#place;
@@ -202,14 +234,8 @@ export class IncrementalStandby implements Standby {
     signal: AbortSignal | undefined,
     progress: TakeOptions["progress"],
   ): Promise<void> {
-    const { base, into, segmentBytes } = this.#place;
-    if (this.#volume !== undefined) {
-      throw new VolcastError(
-        "exists",
-        `Cannot make a new base at ${base}: ${into} stands on the one that is there`,
-        "Begin anew with other paths for --base and --into; delete these when that is there",
-      );
-    }
+    const { base, segmentBytes } = this.#place;
+    assert(this.#volume === undefined, "nobody stands on the base that is written");
     const options = {
       force: isDirectory(base),
       parents: isDirectory(base),
@@ -241,6 +267,17 @@ export class IncrementalStandby implements Standby {
       await openBase(base, (text) => this.#terminal.note(text)),
     );
   }
+}
+
+/** Looks whether the directory is there that a file is to be made in. @throws {VolcastError} `not-found`. */
+function checkDirectoryOf(path: string): void {
+  const directory = dirname(path);
+  if (infoOf(directory)?.isDirectory === true) return;
+  throw new VolcastError(
+    "not-found",
+    `Cannot make ${path}: there is no directory ${directory}`,
+    "Make it first",
+  );
 }
 
 async function* counted(

@@ -62,7 +62,7 @@ export function standbysOf(
     );
   }
   if (base !== undefined && into !== undefined) {
-    standbys.push(new IncrementalStandby({ base, into, segmentBytes }, terminal));
+    standbys.push(new IncrementalStandby({ base, into, segmentBytes, names }, terminal));
   }
   return standbys;
 }

@@ -195,7 +195,7 @@ export class Mirror {
   /** The snapshot that the standby stands on; `undefined`: it gets a full image. */
   #baseFor(volume: Volume, position: StandbyPosition): Snapshot | undefined {
     const to = this.#standby.name;
-    checkSameHistory(volume, position, to);
+    checkSameHistory(volume, position, this.#standby);
     const { current } = position;
     if (current === undefined || this.#full) return undefined;
     const base = volume.snapshots().find((snapshot) => snapshot.id === current.id);
@@ -204,8 +204,9 @@ export class Mirror {
       "diverged",
       `Cannot mirror to ${to}: it stands on '${current.name}' (${current.id}), which this volume does ` +
         "not have (any more)",
-      "If it was written elsewhere, bring one of the two back to what both have: volcast resync. To " +
-        "send everything anew in place of what it has: volcast mirror --full",
+      this.#standby.beginAnew ??
+        "If it was written elsewhere, bring one of the two back to what both have: volcast resync. To " +
+          "send everything anew in place of what it has: volcast mirror --full",
     );
   }
 
@@ -379,9 +380,13 @@ function requireOrigin(volume: Volume, to: string): void {
 }
 
 /** The two ends have one history. @throws {VolcastError} `diverged`. */
-function checkSameHistory(volume: Volume, position: StandbyPosition, to: string): void {
+function checkSameHistory(
+  volume: Volume,
+  position: StandbyPosition,
+  { name, beginAnew }: Standby,
+): void {
   const refuse = (reason: string, hint: string): never => {
-    throw new VolcastError("diverged", `Cannot mirror to ${to}: ${reason}`, hint);
+    throw new VolcastError("diverged", `Cannot mirror to ${name}: ${reason}`, beginAnew ?? hint);
   };
   const { volumeId, epoch, role } = position;
   if (volumeId !== undefined && volumeId !== volume.volumeId) {

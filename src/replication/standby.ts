@@ -63,6 +63,8 @@ export interface TakeOptions {
 export interface Standby {
   /** What users call it, its URL. */
   readonly name: string;
+  /** What to do where it has something else than the source; what is done about a server by default. */
+  readonly beginAnew?: string;
   /**
    * Where it stands.
    * @throws {VolcastError} `io` when it cannot be reached, `not-found` when it is no standby.

@@ -2,7 +2,7 @@
  * Incremental mirrors from the command line, in this process.
  */
 
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { openMirror } from "../../src/cli/open_volume.ts";
 import { fails, inDirectory, json, makeTree, ok } from "../helpers/cli.ts";
 import { Random } from "../helpers/random.ts";
@@ -126,4 +126,52 @@ test("a base of another volume, or of a newer line of history, is refused, and n
     const then = [namesIn(directory), await site.snapshots(), await site.sites()];
     await fails(1, /line of history 2/, ...site.round(newer, `${directory}/new.mirror`));
     assertEquals([namesIn(directory), await site.snapshots(), await site.sites()], then);
+  }));
+
+test("what cannot be mirrored into is refused before anything is made, with what to do for a mirror", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    const [base, into] = [`${directory}/base.img`, `${directory}/m.mirror`];
+    const refused = async (says: RegExp, ...args: string[]) => {
+      const before = [namesIn(directory), await site.snapshots(), await site.sites()];
+      const { err } = await fails(1, says, ...args);
+      assert(!/--parents|URL|resync|--full/.test(err), err);
+      assertEquals([namesIn(directory), await site.snapshots(), await site.sites()], before);
+    };
+    await refused(
+      /base\.img: .*no\/where.*Make it/s,
+      ...site.round(`${directory}/no/where/base.img`, into),
+    );
+    await refused(
+      /m\.mirror: .*no\/where.*Make it/s,
+      ...site.round(base, `${directory}/no/where/m.mirror`),
+    );
+    await refused(
+      /m\.mirror: .*no\/where/s,
+      ...site.round(`${base}/`, `${directory}/no/where/m.mirror`),
+    );
+    // What the standby stands on is unknown here.
+    const other = `${directory}/other`;
+    Deno.mkdirSync(other);
+    const stranger = await Site.make(other);
+    await ok(...stranger.round(base, into));
+    await refused(/it has volume.*other paths for --base and --into/s, ...site.round(base, into));
+    const copy = `${directory}/copy.vol`;
+    Deno.copyFileSync(stranger.volume, copy);
+    await stranger.change();
+    await ok(...stranger.round(base, into));
+    Deno.renameSync(copy, stranger.volume);
+    await refused(
+      /stands on 'mirror\.m\.mirror.*other paths for --base and --into/s,
+      ...stranger.round(base, into),
+    );
+    // A base that is there is not written over, with a mirror and without.
+    await fails(1, /Cannot make a new base.*other paths/s, ...stranger.round(base, into, "--full"));
+    await ok("snapshot", "create", site.volume, "june3");
+    const image = `${directory}/june3.img`;
+    await ok("image", site.volume, "june3", "-o", image);
+    await refused(
+      /Cannot make a new base.*other paths/s,
+      ...site.round(image, `${directory}/new.mirror`, "--full"),
+    );
   }));
