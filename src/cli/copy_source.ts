@@ -9,7 +9,7 @@ import { Image } from "../image/mod.ts";
 import { ACTIVE, type Volume } from "../volume/mod.ts";
 import type { CommandCredentials } from "./credentials.ts";
 import { HttpTarget } from "./http_target.ts";
-import { type OpenedImage, openImage } from "./image_source.ts";
+import { noRetry, type OpenedImage, openImage } from "./image_source.ts";
 import { isUrl } from "./local_volume.ts";
 import { openVolume } from "./open_volume.ts";
 
@@ -78,7 +78,7 @@ export async function copySourceOf(
         return Promise.resolve({
           header: image.header,
           open: (offset) => Promise.resolve(image.stream({ from: offset })),
-          retry: () => Promise.resolve(false),
+          retry: (error) => noRetry(error),
           close: () => Promise.resolve(),
         });
       },

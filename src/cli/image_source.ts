@@ -147,7 +147,7 @@ function wholeImage(medium: OpenedMedium, header: StreamHeader): Source {
 
 /** Once is all there is; the reason why it broke is what its source says. */
 // deno-lint-ignore require-await
-async function noRetry(error: unknown): Promise<boolean> {
+export async function noRetry(error: unknown): Promise<boolean> {
   throwCause(error);
   return false;
 }

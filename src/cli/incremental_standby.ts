@@ -22,6 +22,7 @@ import {
   type Volume,
 } from "../volume/mod.ts";
 import { epochOf, hasBase, isDirectory, openBase, type OpenedBase } from "./base_image.ts";
+import { noRetry } from "./image_source.ts";
 import { openMirror } from "./open_volume.ts";
 import { infoOf, writeOutput } from "./output.ts";
 import { writeSegments } from "./segment_output.ts";
@@ -121,7 +122,7 @@ export class IncrementalStandby implements Standby {
     } else {
       await applyImage(this.#volume!, {
         open: (offset) => Promise.resolve(image.stream({ from: offset })),
-        retry: () => Promise.resolve(false),
+        retry: (error) => noRetry(error),
       }, {
         drainMs: 0,
         ...(signal === undefined ? {} : { signal }),

@@ -9,7 +9,7 @@
  * @module
  */
 
-import { assert, BitPlane, damaged, PAGE_BITS, pageCountOf, type Plane } from "../core/mod.ts";
+import { assert, BitPlane, PAGE_BITS, pageCountOf, type Plane } from "../core/mod.ts";
 import { BLOCK_SIZE, checksum, FRAME_BLOCKS, type Pointer } from "../format/mod.ts";
 import { type BlockIo, walkSteps } from "../volume/mod.ts";
 
@@ -100,11 +100,12 @@ export class Checksums {
       const expected = this.#table[first + at / BLOCK_SIZE];
       const found = checksum(blocks.subarray(at, at + BLOCK_SIZE));
       if (found === expected) continue;
-      this.#io.noted?.({ vbn: vbn + at / BLOCK_SIZE, crc: expected }, this.#io);
-      throw damaged(
-        `Cannot send VBN ${vbn + at / BLOCK_SIZE}: its checksum is ${
-          hex(found)
-        }, the pointer to it says ${hex(expected)}`,
+      const pointer = { vbn: vbn + at / BLOCK_SIZE, crc: expected };
+      this.#io.noted?.(pointer, this.#io);
+      throw this.#io.mismatch(
+        "Cannot send",
+        pointer,
+        found,
         "Run: volcast fsck. Sites can pull from another parent meanwhile",
       );
     }
@@ -125,8 +126,4 @@ export function membership(plane: Plane): (vbn: number) => boolean {
     }
     return (page[(vbn % PAGE_BITS) >>> 5] >>> (vbn & 31) & 1) === 1;
   };
-}
-
-function hex(crc: number): string {
-  return crc.toString(16).padStart(8, "0");
 }

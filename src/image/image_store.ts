@@ -110,6 +110,12 @@ export class ImageStore implements BlockStore {
     return bytes.subarray(at, at + BLOCK_SIZE);
   }
 
+  /** The piece that has a block. */
+  fileOf(vbn: number): string | undefined {
+    const { layer, frame } = this.#find(vbn);
+    return layer.pieces.nameAt(placeOfBlock(frame, vbn));
+  }
+
   /** Refuses: an image is only read. @throws {VolcastError} `read-only`. */
   write(): void {
     throw new VolcastError("read-only", "Cannot write into an image: it is only read");

@@ -145,6 +145,11 @@ export class Pieces implements ImageSource {
     }
   }
 
+  /** Name of the piece that a byte of the stream is read from. */
+  nameAt(offset: number): string | undefined {
+    return this.#choose(offset)?.name;
+  }
+
   async *#chunks(offset: number): AsyncGenerator<Uint8Array> {
     const { byteCount } = this.header;
     for (let position = offset; position < byteCount;) {

@@ -41,6 +41,8 @@ export interface BlockStore {
    * @throws {VolcastError} `io`; then no read is under way any more.
    */
   readParallel?(parts: readonly ReadPart[]): Promise<void>;
+  /** The file that a block is read from, where that is not the store's own: for messages. */
+  fileOf?(vbn: number): string | undefined;
   /** Gives the store back. Nothing is made durable by it. */
   close(): void;
 }

@@ -50,6 +50,10 @@ export class GatheringStore implements BlockStore {
     return this.#under.capacity;
   }
 
+  fileOf(vbn: number): string | undefined {
+    return this.#under.fileOf?.(vbn);
+  }
+
   /** The first error of a write or a sync, if there was one. */
   get failure(): VolcastError | undefined {
     return this.#failure;

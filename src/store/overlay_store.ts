@@ -31,6 +31,10 @@ export class OverlayStore implements SparseStore {
     return this.#upper.has(vbn);
   }
 
+  fileOf(vbn: number): string | undefined {
+    return this.#upper.has(vbn) ? undefined : this.#base.fileOf?.(vbn);
+  }
+
   read(vbn: number, target: Uint8Array): void {
     checkRun(this.capacity, vbn, target.length);
     const total = target.length / BLOCK_SIZE;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { damaged } from "../core/mod.ts";
+import { damaged, type VolcastError } from "../core/mod.ts";
 import { BLOCK_SIZE, checksum, type Pointer } from "../format/mod.ts";
 import type { BlockStore } from "../store/mod.ts";
 
@@ -114,6 +114,24 @@ export class BlockIo {
     this.store.write(vbn, bytes);
   }
 
+  /**
+   * What to say of a block that is not what the pointer to it says.
+   * @param what What cannot be done, its VBN behind it.
+   * @param hint What to do where it lies in the volume itself.
+   */
+  mismatch(what: string, pointer: Pointer, found: number, hint: string): VolcastError {
+    const { vbn, crc } = pointer;
+    const file = this.store.fileOf?.(vbn);
+    return damaged(
+      `${what} VBN ${vbn}${file === undefined ? "" : ` in ${file}`}: its checksum is ${
+        hex(found)
+      }, the pointer to it says ${hex(crc)}`,
+      file === undefined
+        ? hint
+        : `Put a copy of ${file} back in its place that is as it was written`,
+    );
+  }
+
   #checkVbn(vbn: number, count: number): void {
     if (vbn + count > this.store.capacity) {
       throw damaged(
@@ -127,12 +145,7 @@ export class BlockIo {
     const crc = checksum(bytes);
     if (crc !== pointer.crc) {
       this.noted?.({ vbn: pointer.vbn, crc: pointer.crc }, this);
-      throw damaged(
-        `Cannot read VBN ${pointer.vbn}: its checksum is ${hex(crc)}, the pointer to it says ${
-          hex(pointer.crc)
-        }`,
-        "Run: volcast fsck",
-      );
+      throw this.mismatch("Cannot read", pointer, crc, "Run: volcast fsck");
     }
   }
 }

@@ -175,3 +175,23 @@ test("what cannot be mirrored into is refused before anything is made, with what
       ...site.round(image, `${directory}/new.mirror`, "--full"),
     );
   }));
+
+test("whoever meets a bad block of a base names the base's file and the VBN", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    const [base, into] = [`${directory}/base.img`, `${directory}/m.mirror`];
+    await ok(...site.round(base, into));
+    // A bit of what `a` has.
+    const bytes = Deno.readFileSync(base);
+    const content = new Random(1).bytes(200_000).subarray(20_000, 20_032);
+    const at = bytes.findIndex((_, i) => content.every((byte, j) => byte === bytes[i + j]));
+    bytes[at] ^= 1;
+    Deno.writeFileSync(base, bytes);
+    const out = `${directory}/whole.vol`;
+    const says = /VBN \d+ in \S*base\.img: its checksum is .*copy/s;
+    const { err } = await fails(4, says, "reintegrate", base, into, "-o", out);
+    assert(!/stream broke|curl/.test(err), err);
+    await fails(4, says, "cat", into, "/a");
+    await fails(4, says, ...site.round(base, `${directory}/other.mirror`));
+    assertEquals(namesIn(directory).filter((name) => /whole|other/.test(name)), []);
+  }));
