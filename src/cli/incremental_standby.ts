@@ -26,6 +26,7 @@ import { noRetry } from "./image_source.ts";
 import { openMirror } from "./open_volume.ts";
 import { infoOf, writeOutput } from "./output.ts";
 import { writeSegments } from "./segment_output.ts";
+import { removeAbandoned } from "./partial_file.ts";
 import type { Terminal } from "./terminal.ts";
 import { volumePathOf } from "./volume_path.ts";
 
@@ -244,6 +245,8 @@ export class IncrementalStandby implements Standby {
       terminal: this.#terminal,
     };
     if (isDirectory(base)) {
+      // Segments of an attempt that was killed may have had other names.
+      removeAbandoned(base);
       const ranged = {
         byteCount: image.byteCount,
         stream: (from: number, to: number) => image.stream({ from, to }),

@@ -9,6 +9,7 @@ import { dirname } from "node:path";
 import { messageOf, VolcastError } from "../core/mod.ts";
 import { syncNames } from "../store/mod.ts";
 import { checkPut, putFile } from "../volume/mod.ts";
+import { makePart } from "./partial_file.ts";
 import type { Terminal } from "./terminal.ts";
 import { openVolumeOf, volumePathOf } from "./volume_path.ts";
 
@@ -113,20 +114,24 @@ async function writeFile(
   const info = infoOf(path);
   // A device or a pipe cannot be replaced by a file.
   const isSpecial = info !== undefined && !info.isFile;
-  const name = isSpecial ? path : `${path}.${crypto.randomUUID().slice(0, 8)}.part`;
+  let part: string | undefined;
   try {
     if (options.parents) await Deno.mkdir(dirname(path), { recursive: true });
-    using file = await Deno.open(name, { write: true, createNew: !isSpecial });
+    const opened = isSpecial
+      ? { name: undefined, file: await Deno.open(path, { write: true }) }
+      : await makePart(path);
+    part = opened.name;
+    using file = opened.file;
     for await (const chunk of isSpecial ? recordsOf(content) : content.chunks) {
       options.signal.throwIfAborted();
       for (let at = 0; at < chunk.length;) at += await file.write(chunk.subarray(at));
     }
-    if (isSpecial) return;
+    if (part === undefined) return;
     await file.syncData();
-    await Deno.rename(name, path);
+    await Deno.rename(part, path);
     syncNames([path]);
   } catch (error) {
-    if (!isSpecial) await Deno.remove(name).catch(() => {});
+    if (part !== undefined) await Deno.remove(part).catch(() => {});
     if (error instanceof VolcastError || !isOfHost(error)) throw error;
     const missing = error instanceof Deno.errors.NotFound;
     throw new VolcastError(

@@ -22,6 +22,8 @@ import {
   adoptFiles,
   type BlockStore,
   createStore,
+  exists,
+  FileStore,
   INCOMING,
   OverlayStore,
   PackedStore,
@@ -72,7 +74,8 @@ export interface NewMirror extends BaseImage {
  *
  * @param adopt Makes the base's top the current root of the volume, which has none; durable when it
  *   returns. The file gets its name after that.
- * @throws {VolcastError} `exists`, `io`, and what `adopt` throws. No file is left behind then.
+ * @throws {VolcastError} `exists`, `busy` (another process makes it now), `io`, and what `adopt` throws.
+ *   No file is left behind then.
  */
 export async function createMirrorFile(
   path: string,
@@ -80,8 +83,11 @@ export async function createMirrorFile(
   adopt: (volume: Volume) => Promise<void>,
 ): Promise<Volume> {
   const files = [path];
-  // What a crash left of an attempt before.
-  removeFiles([path + INCOMING]);
+  // What a crash left of an attempt before; another process that is at work there has its lock.
+  if (exists(path + INCOMING)) {
+    FileStore.open(path + INCOMING).close();
+    removeFiles([path + INCOMING]);
+  }
   const upper = createStore({ kind: "packed", files }, base.capacity, INCOMING);
   assert(upper instanceof PackedStore, "a mirror is packed");
   try {
@@ -91,6 +97,7 @@ export async function createMirrorFile(
       state.base = { top, path: basePath };
     });
     await adopt(volume);
+    if (exists(path)) throw new VolcastError("exists", `Cannot make ${path}: it exists already`);
     adoptFiles(files);
     return volume;
   } catch (error) {

@@ -195,3 +195,22 @@ test("whoever meets a bad block of a base names the base's file and the VBN", ()
     await fails(4, says, ...site.round(base, `${directory}/other.mirror`));
     assertEquals(namesIn(directory).filter((name) => /whole|other/.test(name)), []);
   }));
+
+test("what a killed run left of a mirror's file is removed, and not what another is writing", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    const [base, into] = [`${directory}/base.img`, `${directory}/m.mirror`];
+    await ok("snapshot", "create", site.volume, "june3");
+    await ok("image", site.volume, "june3", "-o", base);
+    Deno.writeTextFileSync(`${into}.incoming`, "half");
+    {
+      using other = Deno.openSync(`${into}.incoming`, { write: true });
+      other.lockSync(true);
+      await fails(5, /m\.mirror\.incoming: .*another process/, ...site.round(base, into));
+      assertEquals(Deno.readTextFileSync(`${into}.incoming`), "half");
+      other.unlockSync();
+    }
+    await ok(...site.round(base, into));
+    const files = ["base.img", "m.mirror", "site.vol", "tree"];
+    assertEquals(namesIn(directory), files);
+  }));
