@@ -34,11 +34,7 @@ export async function openBase(
   path: string,
   note: (text: string) => void = () => {},
 ): Promise<OpenedBase> {
-  // Nothing here waits for anybody.
-  const media = new Media(new AbortController().signal);
-  const close = () => void media[Symbol.asyncDispose]();
-  try {
-    const pieces = new Pieces(await openPieces(media, filesOf(path), note), note);
+  return await withPieces(path, note, async (pieces, close) => {
     if (pieces.header.base !== undefined) {
       throw new VolcastError(
         "diverged",
@@ -51,6 +47,29 @@ export async function openBase(
     pieces.checkComplete();
     const store = await ImageStore.open([pieces], close);
     return { store, pieces, top: idOf(pieces.header.top), path };
+  });
+}
+
+/** Which image the segments in a directory are of; `undefined` where none is. @throws As {@linkcode openBase}. */
+export async function partsOf(path: string): Promise<{ top: string; name: string } | undefined> {
+  if (!hasBase(path)) return undefined;
+  return await withPieces(path, () => {}, ({ header: { top } }, close) => {
+    close();
+    return Promise.resolve({ top: idOf(top), name: top.name });
+  });
+}
+
+/** Opens the pieces at a path; `close` is for `work`, unless it throws. */
+async function withPieces<T>(
+  path: string,
+  note: (text: string) => void,
+  work: (pieces: Pieces, close: () => void) => Promise<T>,
+): Promise<T> {
+  // Nothing here waits for anybody.
+  const media = new Media(new AbortController().signal);
+  const close = () => void media[Symbol.asyncDispose]();
+  try {
+    return await work(new Pieces(await openPieces(media, filesOf(path), note), note), close);
   } catch (error) {
     close();
     throw error;

@@ -3,7 +3,7 @@
  *
  * States, by what is there: nothing -> (full image) base -> (its blocks are verified where they lie)
  * base and mirror at its top -> (increments) mirror at a newer root. A crash leaves one of these, with
- * some segments of the base at worst, which the next full image writes again.
+ * some segments of the base at worst: the next round sends that image again, if it is kept for it still.
  *
  * Source: WO 00/07104, incremental mirrors.
  *
@@ -12,7 +12,7 @@
 
 import { dirname, resolve } from "node:path";
 import { assert, VolcastError } from "../core/mod.ts";
-import { adoptImage, applyImage, type Image, RECORD_BYTES } from "../image/mod.ts";
+import { adoptImage, applyImage, type Image } from "../image/mod.ts";
 import type { Standby, StandbyPosition, TakeOptions } from "../replication/mod.ts";
 import {
   createMirrorFile,
@@ -21,12 +21,11 @@ import {
   trimMirror,
   type Volume,
 } from "../volume/mod.ts";
-import { epochOf, hasBase, isDirectory, openBase, type OpenedBase } from "./base_image.ts";
+import { epochOf, hasBase, isDirectory, openBase, type OpenedBase, partsOf } from "./base_image.ts";
+import { writeBase } from "./base_writer.ts";
 import { noRetry } from "./image_source.ts";
 import { openMirror } from "./open_volume.ts";
-import { infoOf, writeOutput } from "./output.ts";
-import { writeSegments } from "./segment_output.ts";
-import { removeAbandoned } from "./partial_file.ts";
+import { infoOf } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 import { volumePathOf } from "./volume_path.ts";
 
@@ -54,6 +53,8 @@ export class IncrementalStandby implements Standby {
   #volume: Volume | undefined;
   /** The base, where it is there and the mirror is not, and the line of history that it is in. */
   #base: { readonly opened: OpenedBase; readonly epoch: number } | undefined;
+  /** Id of the image that there is a part of in the directory of the base. */
+  #half: string | undefined;
   /** What the mirror that is made is called among sites. */
   #site: string | undefined;
 
@@ -83,9 +84,10 @@ export class IncrementalStandby implements Standby {
     }
     const unnamed = {
       node: this.#fileName().slice(0, MOST_OF_NAME),
-      isUnnamed: true,
+      isNew: true,
       role,
     } as const;
+    if (this.#half !== undefined) return { ...unnamed, coming: { top: this.#half, state: "kept" } };
     if (this.#base === undefined) return unnamed;
     const { opened: { pieces: { header }, top }, epoch } = this.#base;
     return {
@@ -116,10 +118,11 @@ export class IncrementalStandby implements Standby {
     return await this.position();
   }
 
-  async take(image: Image, { signal, progress }: TakeOptions): Promise<void> {
+  async take(image: Image, options: TakeOptions): Promise<void> {
     const { byteCount } = image;
+    const { signal, progress } = options;
     if (image.base === undefined) {
-      await this.#takeBase(image, signal, progress);
+      await this.#takeBase(image, options);
     } else {
       await applyImage(this.#volume!, {
         open: (offset) => Promise.resolve(image.stream({ from: offset })),
@@ -139,6 +142,7 @@ export class IncrementalStandby implements Standby {
     this.#volume = undefined;
     this.#base?.opened.store.close();
     this.#base = undefined;
+    this.#half = undefined;
     await volume?.close();
   }
 
@@ -152,7 +156,7 @@ export class IncrementalStandby implements Standby {
   /** Opens the mirror over its base; where only the base is there, that. */
   async #open(): Promise<void> {
     const { base, into } = this.#place;
-    if (this.#volume !== undefined || this.#base !== undefined) return;
+    if ((this.#volume ?? this.#base ?? this.#half) !== undefined) return;
     if (exists(into)) {
       if (peekMirrorFile(into) === undefined) {
         throw new VolcastError(
@@ -175,7 +179,7 @@ export class IncrementalStandby implements Standby {
     }
   }
 
-  /** Segments may be missing, or wrong: a full image writes them again. */
+  /** Segments may be missing, or wrong: a full image of the same writes them again. */
   async #wholeOrNote(work: () => Promise<void>): Promise<void> {
     try {
       await work();
@@ -184,6 +188,7 @@ export class IncrementalStandby implements Standby {
         isDirectory(this.#place.base);
       if (!isHalf) throw error;
       this.#terminal.note(error.message);
+      this.#half = (await partsOf(this.#place.base))?.top;
     }
   }
 
@@ -231,42 +236,16 @@ export class IncrementalStandby implements Standby {
     }
   }
 
-  async #takeBase(
-    image: Image,
-    signal: AbortSignal | undefined,
-    progress: TakeOptions["progress"],
-  ): Promise<void> {
+  async #takeBase(image: Image, options: TakeOptions): Promise<void> {
     const { base, segmentBytes } = this.#place;
     assert(this.#volume === undefined, "nobody stands on the base that is written");
-    const options = {
-      force: isDirectory(base),
-      parents: isDirectory(base),
-      signal: signal ?? new AbortController().signal,
+    await writeBase(image, base, {
+      segmentBytes,
+      signal: options.signal ?? new AbortController().signal,
       terminal: this.#terminal,
-    };
-    if (isDirectory(base)) {
-      // Segments of an attempt that was killed may have had other names.
-      removeAbandoned(base);
-      const ranged = {
-        byteCount: image.byteCount,
-        stream: (from: number, to: number) => image.stream({ from, to }),
-      };
-      await writeSegments(ranged, [base], {
-        ...options,
-        sizes: {
-          recordBytes: RECORD_BYTES,
-          ...(segmentBytes === undefined ? {} : { segmentBytes }),
-        },
-        progress: (done, total) => progress?.(Math.min(done, image.byteCount), total),
-      });
-    } else {
-      const { byteCount } = image;
-      await writeOutput(
-        base,
-        { chunks: counted(image.stream(), progress, byteCount), byteCount },
-        options,
-      );
-    }
+      progress: (done, total) => options.progress?.(done, total),
+    });
+    await options.landed?.();
     this.#volume = await this.#adopt(
       await openBase(base, (text) => this.#terminal.note(text)),
     );
@@ -282,16 +261,4 @@ function checkDirectoryOf(path: string): void {
     `Cannot make ${path}: there is no directory ${directory}`,
     "Make it first",
   );
-}
-
-async function* counted(
-  chunks: AsyncIterable<Uint8Array>,
-  progress: TakeOptions["progress"],
-  total: number,
-): AsyncGenerator<Uint8Array> {
-  let done = 0;
-  for await (const chunk of chunks) {
-    yield chunk;
-    progress?.(done += chunk.length, total);
-  }
 }

@@ -22,14 +22,18 @@
 
 import { assert, messageOf, VolcastError } from "../core/mod.ts";
 import { Image } from "../image/mod.ts";
+import { Marks, showsChanges, type Snapshot, type Volume, type Writer } from "../volume/mod.ts";
 import {
-  Marks,
-  showsChanges,
-  type SiteState,
-  type Snapshot,
-  type Volume,
-  type Writer,
-} from "../volume/mod.ts";
+  deleteIfFree,
+  isMirrorSnapshot,
+  letAbandonedGo,
+  letGo,
+  nameForNew,
+  nameOfMirrorSnapshot,
+  siteOf,
+  snapshotsOfMirror,
+  THIS_PROCESS,
+} from "./mirror_sites.ts";
 import type { MirrorPhase, MirrorResult, MirrorStatus } from "./mirror_status.ts";
 import type { Standby, StandbyPosition } from "./standby.ts";
 
@@ -48,19 +52,6 @@ export interface MirrorSource {
   readonly volumeIfAny: Volume | undefined;
 }
 
-/** Prefix of the names of snapshots that mirrors take. */
-const PREFIX = "mirror.";
-
-/** Whether a snapshot was taken by a mirror, for itself alone. */
-export function isMirrorSnapshot(name: string): boolean {
-  return mirrorOf(name) !== undefined;
-}
-
-/** Name of the mirror that a snapshot was taken by. */
-function mirrorOf(snapshot: string): string | undefined {
-  return /^mirror\.(.+)\.\d+$/.exec(snapshot)?.[1];
-}
-
 /** See the module. One for each standby. */
 export class Mirror {
   readonly #source: MirrorSource;
@@ -68,6 +59,10 @@ export class Mirror {
   readonly #options: MirrorOptions;
   #full: boolean;
   #name: string | undefined;
+  /** The standby is not made yet. */
+  #isBeginning = false;
+  /** It has its first image. */
+  #hasLanded = false;
   #marks: Marks | undefined;
   /** What the marks and the image are of: another one after the volume was opened anew. */
   #volume: Volume | undefined;
@@ -130,6 +125,7 @@ export class Mirror {
       this.#error = messageOf(error);
       // Whatever is wrong with the image, the next one is made from the planes themselves.
       if (error instanceof VolcastError && error.kind === "damaged") this.#forget();
+      await this.#letGoIfNothingCame();
       throw error;
     } finally {
       await this.#standby.release?.();
@@ -140,6 +136,7 @@ export class Mirror {
 
   async #round(signal?: AbortSignal): Promise<MirrorResult> {
     const begin = performance.now();
+    this.#isBeginning = false;
     this.#enter("asking");
     const position = await this.#standby.position(signal);
     signal?.throwIfAborted();
@@ -159,7 +156,10 @@ export class Mirror {
     }
     const ready = await this.#standby.prepare?.(this.#name, { full: this.#full }) ?? position;
     const base = this.#baseFor(volume, ready);
+    this.#isBeginning = ready.isNew ?? false;
+    this.#hasLanded = false;
     this.#enter("snapshot");
+    await letAbandonedGo(volume, position);
     const begun = this.#begunFor(volume, ready, base);
     await this.#confirm(volume, base, begun);
     const top = begun ?? await this.#takeSnapshot(volume, base);
@@ -169,6 +169,7 @@ export class Mirror {
     }
     const image = this.#imageOf(volume, top, base);
     await this.#send(volume, image, signal);
+    this.#isBeginning = false;
     this.#enter("confirming");
     await this.#confirm(volume, top);
     this.#full = false;
@@ -186,10 +187,10 @@ export class Mirror {
   }
 
   /** Name of the standby among sites. */
-  #nameAt(volume: Volume, { node, isUnnamed = false }: StandbyPosition): string {
+  #nameAt(volume: Volume, position: StandbyPosition): string {
     const { name } = this.#options;
     if (name !== undefined) return name;
-    return isUnnamed ? freeName(volume, node) : this.#name ?? node;
+    return position.isNew ? nameForNew(volume, position) : this.#name ?? position.node;
   }
 
   /** The snapshot that the standby stands on; `undefined`: it gets a full image. */
@@ -212,21 +213,13 @@ export class Mirror {
 
   /** The snapshot of a transfer that was begun and can be gone on with. */
   #begunFor(volume: Volume, position: StandbyPosition, base?: Snapshot): Snapshot | undefined {
-    const own = this.#ownSnapshots(volume);
+    const name = this.#name!;
+    const own = snapshotsOfMirror(volume, name);
     // A full image takes long; what came of it is worth more than being new. Increments follow it.
-    if (base === undefined) return own.findLast(({ id }) => id !== this.#noted(volume)?.snapshot);
+    if (base === undefined) return own.findLast(({ id }) => id !== siteOf(volume, name)?.snapshot);
     const { coming } = position;
     if (coming === undefined || coming.base !== base.id) return undefined;
     return own.find((snapshot) => snapshot.id === coming.top);
-  }
-
-  #ownSnapshots(volume: Volume): Snapshot[] {
-    return volume.snapshots().filter(({ name }) => mirrorOf(name) === this.#name);
-  }
-
-  get #prefix(): string {
-    assert(this.#name !== undefined, "the standby's name is known");
-    return `${PREFIX}${this.#name}.`;
   }
 
   /**
@@ -237,36 +230,42 @@ export class Mirror {
     this.#standsOn = base && { id: base.id, name: base.name };
     if (base !== undefined) this.#marks?.confirmed(base.id);
     await this.#note(volume, base, begun);
-    for (const old of this.#ownSnapshots(volume)) {
-      if (old.id === base?.id || old.id === begun?.id) continue;
-      try {
-        await volume.exclusive((writer) => writer.deleteSnapshot(old.id));
-      } catch (error) {
-        // Somebody else stands on it, or a pointer names it: then it is theirs now.
-        if (!(error instanceof VolcastError) || error.kind !== "held") throw error;
-      }
+    for (const { id } of snapshotsOfMirror(volume, this.#name!)) {
+      if (id !== base?.id && id !== begun?.id) await deleteIfFree(volume, id);
     }
     if (this.#image?.top.id !== begun?.id) this.#image = undefined;
-  }
-
-  /** What is known of the standby from before. */
-  #noted(volume: Volume): SiteState | undefined {
-    const { sites } = volume.local;
-    return Object.hasOwn(sites, this.#name!) ? sites[this.#name!] : undefined;
   }
 
   async #note(volume: Volume, base?: Snapshot, begun?: Snapshot): Promise<void> {
     const name = this.#name!;
     const needs = begun === undefined ? [] : [begun.id];
-    const known = this.#noted(volume);
-    if (known?.snapshot === base?.id && known?.needs.join() === needs.join()) return;
+    const known = siteOf(volume, name);
+    const beginning = this.#isBeginning ? THIS_PROCESS : undefined;
+    const isKnown = known?.snapshot === base?.id && known?.needs.join() === needs.join() &&
+      known?.beginning === beginning;
+    if (isKnown) return;
     await volume.updateLocal((state) => {
       state.sites[name] = {
         ...(base === undefined ? {} : { snapshot: base.id }),
         needs,
         confirmedAt: Date.now(),
+        ...(beginning === undefined ? {} : { beginning }),
       };
     });
+  }
+
+  /** What was kept for a mirror that could not be made goes, unless there is a base that needs it. */
+  async #letGoIfNothingCame(): Promise<void> {
+    const volume = this.#volume;
+    if (!this.#isBeginning || this.#hasLanded || volume === undefined) return;
+    const known = siteOf(volume, this.#name!);
+    if (known?.beginning !== THIS_PROCESS || known.snapshot !== undefined) return;
+    try {
+      await letGo(volume, this.#name!);
+    } catch (error) {
+      // Why the round failed is what counts; the next process does the rest.
+      if (!(error instanceof VolcastError)) throw error;
+    }
   }
 
   /** A snapshot of now; `undefined` when nothing changed since `base`. */
@@ -277,7 +276,7 @@ export class Mirror {
         this.#settledCp = volume.superblock.cp;
         return undefined;
       }
-      const name = `${this.#prefix}${writer.snapshotCp}`;
+      const name = nameOfMirrorSnapshot(this.#name!, writer.snapshotCp);
       return await writer.takeSnapshot(name, { taken: ({ id }) => marks.turn(id) });
     });
     this.#alive();
@@ -336,7 +335,14 @@ export class Mirror {
         this.#alive();
         this.#transfer = { top, done, total };
       },
+      ...(this.#isBeginning ? { landed: () => this.#landed(volume, image.top) } : {}),
     });
+  }
+
+  /** The whole of a first image is there: what it is of is kept from now on. */
+  async #landed(volume: Volume, top: Snapshot): Promise<void> {
+    this.#hasLanded = true;
+    await this.#note(volume, top);
   }
 
   #enter(phase: MirrorPhase): void {
@@ -356,17 +362,6 @@ export class Mirror {
     // What mirrors themselves write is no lag.
     const settled = volume.superblock.cp === this.#settledCp && volume.dirtyBytes === 0;
     return settled ? 0 : this.#marks.waitingBlocks;
-  }
-}
-
-/** A name like `wanted` that no site has, and no snapshot of a mirror. */
-function freeName(volume: Volume, wanted: string): string {
-  const snapshots = volume.snapshots();
-  for (let number = 1;; number++) {
-    const name = number === 1 ? wanted : `${wanted}-${number}`;
-    const isTaken = Object.hasOwn(volume.local.sites, name) ||
-      snapshots.some((snapshot) => mirrorOf(snapshot.name) === name);
-    if (!isTaken) return name;
   }
 }
 

@@ -10,6 +10,7 @@ export * from "./follow.ts";
 export * from "./healer.ts";
 export * from "./mirror.ts";
 export * from "./mirror_loop.ts";
+export { isMirrorSnapshot } from "./mirror_sites.ts";
 export * from "./mirror_status.ts";
 export * from "./node.ts";
 export * from "./pause.ts";

@@ -15,7 +15,7 @@
 import { messageOf } from "../core/mod.ts";
 import { BLOCK_SIZE } from "../format/mod.ts";
 import { pinnedBlocks, sitePins, type Snapshot, type Volume } from "../volume/mod.ts";
-import { isMirrorSnapshot } from "./mirror.ts";
+import { isMirrorSnapshot } from "./mirror_sites.ts";
 import type { Node } from "./node.ts";
 
 /** Time between two looks when nothing is heard to have changed, ms. */

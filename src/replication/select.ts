@@ -8,7 +8,7 @@ import { VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import { nothingPublished } from "../image/mod.ts";
 import { ACTIVE, MASTER, type Snapshot, type Volume } from "../volume/mod.ts";
-import { isMirrorSnapshot } from "./mirror.ts";
+import { isMirrorSnapshot } from "./mirror_sites.ts";
 
 /** What a caller asks for. */
 export interface ReplicationRequest {

@@ -36,8 +36,11 @@ export interface ComingImage {
 export interface StandbyPosition {
   /** Its own name among sites. */
   readonly node: string;
-  /** Whether the name is only proposed: where another site has it, it gets a similar one. */
-  readonly isUnnamed?: boolean;
+  /**
+   * Whether it is not made yet: its name is only proposed then, and of a first image that is cut nothing
+   * is gone on with but what `coming` tells.
+   */
+  readonly isNew?: boolean;
   /** An `origin` was promoted, or never was a standby, and takes nothing. */
   readonly role: "origin" | "replica";
   /** Absent as long as it has nothing. */
@@ -57,6 +60,11 @@ export interface TakeOptions {
   readonly signal?: AbortSignal;
   /** Bytes taken and bytes in all. Called as long as something happens: silence means it is stuck. */
   readonly progress?: (done: number, total: number) => void;
+  /**
+   * Called by a standby that `isNew` when it has the whole image, durable: whatever fails from here on,
+   * it goes on from there.
+   */
+  readonly landed?: () => Promise<void>;
 }
 
 /** See the module. */

@@ -42,6 +42,8 @@ export const SITE_STATE = z.object({
   needs: z.array(snapshotId).default([]),
   /** When the site confirmed, ms since 1970. */
   confirmedAt: z.number().int().optional(),
+  /** A mirror that is not made yet: the mark of the process that does; see `replication/mirror_sites.ts`. */
+  beginning: z.string().optional(),
 });
 /** See {@linkcode SITE_STATE}. */
 export type SiteState = z.infer<typeof SITE_STATE>;
