@@ -4,6 +4,7 @@
  * @module
  */
 
+import { basename, dirname, join, resolve } from "node:path";
 import { VolcastError } from "../core/mod.ts";
 import { decodeRoot, idOf } from "../format/mod.ts";
 import { describeImage, ImageStore, Pieces } from "../image/mod.ts";
@@ -84,6 +85,24 @@ export function epochOf({ store }: OpenedBase): number {
 /** Whether a path means, or will mean, a directory of segments. */
 export function isDirectory(path: string): boolean {
   return path.endsWith("/") || infoOf(path)?.isDirectory === true;
+}
+
+/** Whether a path is that of a base, or of a file in its directory; there may be no base yet. */
+export function isOfBase(path: string, base: string): boolean {
+  const [file, whole] = [realPathOf(path), realPathOf(base)];
+  if (file === whole) return true;
+  return isDirectory(base) && file.startsWith(`${whole}/`) && infoOf(file)?.isFile === true;
+}
+
+/** A path without links, as far as it is there. */
+function realPathOf(path: string): string {
+  const whole = resolve(path);
+  try {
+    return Deno.realPathSync(whole);
+  } catch {
+    // It is not there yet.
+    return whole === "/" ? whole : join(realPathOf(dirname(whole)), basename(whole));
+  }
 }
 
 /** Whether there is anything of a base image at a path. */

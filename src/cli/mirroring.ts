@@ -13,7 +13,7 @@ import {
   type Node,
   type Standby,
 } from "../replication/mod.ts";
-import { isDirectory } from "./base_image.ts";
+import { isDirectory, isOfBase } from "./base_image.ts";
 import type { CommandCredentials } from "./credentials.ts";
 import { IncrementalStandby } from "./incremental_standby.ts";
 import type { Terminal } from "./terminal.ts";
@@ -62,9 +62,23 @@ export function standbysOf(
     );
   }
   if (base !== undefined && into !== undefined) {
+    checkPlaces(base, into, names);
     standbys.push(new IncrementalStandby({ base, into, segmentBytes, names }, terminal));
   }
   return standbys;
+}
+
+/** A mirror is a file, and another one than its base. @throws {VolcastError} `usage`. */
+function checkPlaces(base: string, into: string, names: MirrorPlaces["names"]): void {
+  const misuse = (reason: string): never => {
+    throw new VolcastError(
+      "usage",
+      `Cannot mirror into ${into}: ${reason}`,
+      `Give ${names.into} the path of a file elsewhere`,
+    );
+  };
+  if (into.endsWith("/")) misuse("it is a directory");
+  if (isOfBase(base, into)) misuse(`it is given for both ${names.base} and ${names.into}`);
 }
 
 /** Mirrors a served volume to every standby until `signal` fires; the node's status shows how it goes. */

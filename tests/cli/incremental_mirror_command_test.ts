@@ -167,3 +167,42 @@ test("what a killed run left of a mirror's file is removed, and not what another
     const files = ["base.img", "m.mirror", "site.vol", "tree"];
     assertEquals(namesIn(directory), files);
   }));
+
+test("a mirror is a file, and another one than its base", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    const before = namesIn(directory);
+    const [file, folder] = [`${directory}/x`, `${directory}/base`];
+    for (
+      const [base, into, says] of [
+        [file, file, /both --base and --into/],
+        [`${directory}/./x`, file, /both --base and --into/],
+        [`${folder}/`, folder, /both --base and --into/],
+        [file, `${folder}/`, /it is a directory/],
+      ] as const
+    ) {
+      await fails(2, says, ...site.round(base, into));
+      assertEquals([namesIn(directory), await site.snapshots()], [before, []]);
+    }
+    Deno.mkdirSync(folder);
+    Deno.symlinkSync(folder, `${directory}/link`);
+    await fails(2, /both/, ...site.round(`${folder}/x`, `${directory}/link/x`));
+    assertEquals(namesIn(folder), []);
+  }));
+
+test("a base is not written over by what is made of it", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    const into = `${directory}/m.mirror`;
+    for (const base of ["base.img", "base/"].map((name) => `${directory}/${name}`)) {
+      await ok(...site.round(base, into));
+      const targets = base.endsWith("/") ? namesIn(base).map((name) => base + name) : [base];
+      const says = /Cannot copy to .*base.*: .*the base of .*m\.mirror/;
+      for (const to of targets) {
+        await fails(2, says, "reintegrate", base, into, "-o", to, "--overwrite");
+        await fails(2, says, "copy", into, to, "--overwrite");
+      }
+      await ok("fsck", into);
+      Deno.removeSync(into);
+    }
+  }));

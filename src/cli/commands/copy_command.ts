@@ -16,12 +16,14 @@ import {
   storeFiles,
   type Volume,
 } from "../../volume/mod.ts";
+import { isOfBase } from "../base_image.ts";
 import { defineRemoteCommand } from "../command.ts";
 import { type CopySource, openCopySource } from "../copy_source.ts";
 import { EXIT_CODES } from "../exit.ts";
 import type { OpenedImage } from "../image_source.ts";
 import { interruptible } from "../interrupt.ts";
 import { isUrl, requirePath } from "../local_volume.ts";
+import { mirrorPathOf } from "../open_volume.ts";
 import { appliedText, applyFull } from "./apply_command.ts";
 
 const SCHEMA = z.object({
@@ -72,7 +74,7 @@ other way round, to a new path or with --overwrite.`,
       reason: "a server takes images from its parent only",
       hint: "Run it on the target's host, with the URL as the source",
     });
-    checkPaths(from, to, options.packed ?? false);
+    checkPaths(from, to, { packed: options.packed ?? false });
     const progress = terminal.progress("Copying");
     const result = await interruptible(async (signal) => {
       const { at, credentials } = options;
@@ -221,13 +223,30 @@ async function withImage<T>(
   }
 }
 
-/** Refuses a target that cannot be one. @throws {VolcastError} `usage`. */
-export function checkPaths(from: string, to: string, packed: boolean): void {
+/**
+ * Refuses a target that cannot be one.
+ * @param options.base Where the base of an incremental mirror is; where that says by default.
+ * @throws {VolcastError} `usage`.
+ */
+export function checkPaths(
+  from: string,
+  to: string,
+  options: { readonly packed: boolean; readonly base?: string },
+): void {
   const misuse = (reason: string, hint: string): never => {
     throw new VolcastError("usage", `Cannot copy to ${to}: ${reason}`, hint);
   };
+  const mirror = isUrl(from) ? undefined : mirrorPathOf(from);
+  const base = options.base ?? mirror?.base;
+  // Before anything looks at it: it may be no volume.
+  if (base !== undefined && to.split(",").concat(to).some((file) => isOfBase(file, base))) {
+    misuse(
+      `it is the base of ${mirror?.mirror ?? from}, or in its directory`,
+      "Choose another path",
+    );
+  }
   const target = storeFiles(to);
-  if (packed && target.kind === "striped") {
+  if (options.packed && target.kind === "striped") {
     misuse("a striped volume cannot be packed", "Leave --packed out, or choose one file");
   }
   if (isUrl(from)) return;

@@ -44,7 +44,6 @@ BASE and MIRROR stay as they are.`,
   }),
   async run([base, mirror], options, terminal): Promise<number> {
     const { output: to, packed = false, overwrite = false } = options;
-    checkPaths(mirror, to, packed);
     if (infoOf(mirror) === undefined || peekMirrorFile(mirror) === undefined) {
       throw new VolcastError(
         "usage",
@@ -54,6 +53,7 @@ BASE and MIRROR stay as they are.`,
         "The base comes first, then the mirror: volcast reintegrate BASE MIRROR -o VOLUME",
       );
     }
+    checkPaths(mirror, to, { packed, base });
     const progress = terminal.progress("Copying");
     const result = await interruptible(async (signal) => {
       const readOnlyBecause = "it is only read here";
