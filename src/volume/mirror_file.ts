@@ -17,7 +17,7 @@
  */
 
 import { assert, VolcastError } from "../core/mod.ts";
-import { zoneOf } from "../format/mod.ts";
+import { BLOCK_SIZE, zoneOf } from "../format/mod.ts";
 import {
   adoptFiles,
   type BlockStore,
@@ -91,6 +91,8 @@ export async function createMirrorFile(
   const upper = createStore({ kind: "packed", files }, base.capacity, INCOMING);
   assert(upper instanceof PackedStore, "a mirror is packed");
   try {
+    // So that the first owner's note, which nobody syncs, has its place already.
+    upper.write(zoneOf(upper.capacity).owner.start, new Uint8Array(BLOCK_SIZE));
     const volume = Volume.incoming(new OverlayStore(base, upper), volumeId);
     await volume.updateLocal((state) => {
       state.site = site;

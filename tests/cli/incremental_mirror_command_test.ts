@@ -4,7 +4,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import { openMirror } from "../../src/cli/open_volume.ts";
-import { fails, inDirectory, json, ok } from "../helpers/cli.ts";
+import { fails, inDirectory, json, ok, serving } from "../helpers/cli.ts";
 import { namesIn, Site } from "../helpers/mirrored_site.ts";
 import { Random } from "../helpers/random.ts";
 import { test } from "../helpers/strict.ts";
@@ -205,4 +205,18 @@ test("a base is not written over by what is made of it", () =>
       await ok("fsck", into);
       Deno.removeSync(into);
     }
+  }));
+
+test("who comes to a mirror that is served is told where", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    const [base, into] = [`${directory}/base.img`, `${directory}/m.mirror`];
+    await ok(...site.round(base, into));
+    await serving([into], async (url) => {
+      const says = new RegExp(`serves it at ${url}`);
+      await fails(5, says, ...site.round(base, into));
+      await fails(5, says, "cat", into, "/b");
+      await fails(5, says, "reintegrate", base, into, "-o", `${directory}/whole.vol`);
+    });
+    assertEquals((await site.snapshots()).length, 1);
   }));
