@@ -165,7 +165,7 @@ export class IncrementalStandby implements Standby {
           `Choose another path for ${this.#place.names.into}`,
         );
       }
-      this.#volume = await openMirror({ mirror: into, base });
+      this.#volume = await openMirror({ mirror: into, base, isNamed: true });
     } else if (hasBase(base)) {
       await this.#wholeOrNote(async () => {
         const opened = await openBase(base, (text) => this.#terminal.note(text));

@@ -22,6 +22,8 @@ export interface MirrorPath {
   readonly mirror: string;
   /** Where the base is. */
   readonly base: string;
+  /** Whether that is as the command takes it from its user, who names it in no other way. */
+  readonly isNamed?: boolean;
 }
 
 /** The mirror that a path means, `undefined` where it is another kind of path. */
@@ -51,7 +53,7 @@ export async function openVolume(path: string, options: VolumeOptions = {}): Pro
 
 /** Opens an incremental mirror over its base. @throws {VolcastError} See {@linkcode openVolume}. */
 export async function openMirror(
-  { mirror, base: path }: MirrorPath,
+  { mirror, base: path, isNamed = false }: MirrorPath,
   options: VolumeOptions = {},
 ): Promise<Volume> {
   const base = await openBase(path).catch((error) => {
@@ -59,7 +61,11 @@ export async function openMirror(
     throw new VolcastError(
       "not-found",
       `Cannot open ${mirror}: its base is not at ${path}`,
-      `Put it back, or say where it is now: ${mirror}+PATH`,
+      isNamed
+        ? `It was made over ${
+          peekMirrorFile(mirror)?.base.path
+        }: say where that is now, or put it back`
+        : `Put it back, or say where it is now: ${mirror}+PATH`,
     );
   });
   try {

@@ -220,3 +220,20 @@ test("who comes to a mirror that is served is told where", () =>
     });
     assertEquals((await site.snapshots()).length, 1);
   }));
+
+test("who names a base that is not there is told to name it as this command takes it", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    const [base, into] = [`${directory}/base.img`, `${directory}/m.mirror`];
+    await ok(...site.round(base, into));
+    Deno.renameSync(base, `${base}.moved`);
+    await fails(1, /not at .*base\.img.*m\.mirror\+PATH/s, "ls", into);
+    const out = ["-o", `${directory}/whole.vol`];
+    const says = /not at .*base\.img\n.*made over .*base\.img.*now/s;
+    for (const args of [site.round(base, into), ["reintegrate", base, into, ...out]]) {
+      const { err } = await fails(1, says, ...args);
+      assert(!err.includes("+"), err);
+    }
+    await fails(1, /not at no\n.*made over .*base\.img/s, "reintegrate", "no", into, ...out);
+    await ok("reintegrate", `${base}.moved`, into, ...out);
+  }));

@@ -58,7 +58,7 @@ BASE and MIRROR stay as they are.`,
     const result = await interruptible(async (signal) => {
       const readOnlyBecause = "it is only read here";
       const source = await copySourceOf(
-        await openMirror({ mirror, base }, { readOnlyBecause }),
+        await openMirror({ mirror, base, isNamed: true }, { readOnlyBecause }),
         mirror,
       );
       try {
