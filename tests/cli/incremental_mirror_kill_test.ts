@@ -100,3 +100,20 @@ test("a first round that fails keeps nothing, but for a base that is complete", 
     assertEquals((await json(...site.round(base, into))).kind, "increment");
     await assertOne(site, into, text);
   }));
+
+test("what a complete base stands on is kept, whatever else is mirrored before its mirror is made", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    const [base, into] = [`${directory}/base/`, `${directory}/m.mirror`];
+    // The first segment is half there: the next attempt writes one of another name.
+    await killAt(["writing", ".001"], site.round(base, into));
+    await site.change();
+    await killAt(["before", "m.mirror"], site.round(base, into));
+    assertEquals(namesIn(base).map((name) => /^mirror\.m\.mirror\.\d+\.001$/.test(name)), [true]);
+    await ok(...site.round(`${directory}/other.img`, `${directory}/other.mirror`));
+    const text = await site.change();
+    assertEquals((await json(...site.round(base, into))).kind, "increment");
+    assertEquals(await ok("cat", into, "/b"), text);
+    assertEquals(Object.keys(await site.sites()).sort(), ["m.mirror", "other.mirror"]);
+    assertEquals((await site.snapshots()).length, 2);
+  }));
