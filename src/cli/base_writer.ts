@@ -31,8 +31,10 @@ export async function writeBase(image: Image, path: string, options: BaseOptions
   const { signal, terminal, progress } = options;
   const { byteCount } = image;
   if (!isDirectory(path)) {
-    const output = { force: false, parents: false, signal, terminal };
-    return await writeOutput(path, { chunks: counted(image, progress), byteCount }, output);
+    // On the host the directory is there; within a volume it is made.
+    const output = { force: false, parents: true, signal, terminal };
+    const chunks = counted(image, progress, () => checkIsNew(path));
+    return await writeOutput(path, { chunks, byteCount }, output);
   }
   await checkParts(image, path);
   // Segments of an attempt that was killed may have had other names.
@@ -68,6 +70,16 @@ async function writeInSegments(
   });
 }
 
+/** Writing takes long: somebody else may have made a base there, and a mirror stand on it. */
+function checkIsNew(path: string): void {
+  if (infoOf(path) === undefined) return;
+  throw new VolcastError(
+    "exists",
+    `Cannot make a base at ${path}: something came there meanwhile`,
+    "Look what it is; begin anew with another path for the base",
+  );
+}
+
 async function checkParts(image: Image, path: string): Promise<void> {
   const parts = await partsOf(path);
   if (parts === undefined || parts.top === image.top.id) return;
@@ -96,10 +108,12 @@ function removeIfEmpty(path: string): void {
 async function* counted(
   image: Image,
   progress: BaseOptions["progress"],
+  checkAtEnd: () => void,
 ): AsyncGenerator<Uint8Array> {
   let done = 0;
   for await (const chunk of image.stream()) {
     yield chunk;
     progress(done += chunk.length, image.byteCount);
   }
+  checkAtEnd();
 }

@@ -16,6 +16,7 @@ import {
 import { isDirectory, isOfBase } from "./base_image.ts";
 import type { CommandCredentials } from "./credentials.ts";
 import { IncrementalStandby } from "./incremental_standby.ts";
+import { infoOf } from "./output.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** What may be said of where a mirror goes. */
@@ -77,6 +78,14 @@ function checkPlaces(base: string, into: string, names: MirrorPlaces["names"]): 
       `Give ${names.into} the path of a file elsewhere`,
     );
   };
+  const info = infoOf(base);
+  if (info !== undefined && !info.isFile && !info.isDirectory) {
+    throw new VolcastError(
+      "usage",
+      `Cannot use ${base} as a base: it is neither a file nor a directory`,
+      "Its blocks are read one by one, at any place: copy the image into a file",
+    );
+  }
   if (into.endsWith("/")) misuse("it is a directory");
   if (isOfBase(base, into)) misuse(`it is given for both ${names.base} and ${names.into}`);
 }

@@ -188,6 +188,10 @@ test("a mirror is a file, and another one than its base", () =>
     Deno.symlinkSync(folder, `${directory}/link`);
     await fails(2, /both/, ...site.round(`${folder}/x`, `${directory}/link/x`));
     assertEquals(namesIn(folder), []);
+    // A pipe would be waited for.
+    await fails(2, /neither a file nor a directory/, ...site.round("/dev/null", file));
+    await ok("init", `${directory}/store.vol`, "--size", "16MiB");
+    await ok(...site.round(`${directory}/store.vol:/bases/x.img`, file));
   }));
 
 test("a base is not written over by what is made of it", () =>
@@ -236,4 +240,23 @@ test("who names a base that is not there is told to name it as this command take
     }
     await fails(1, /not at no\n.*made over .*base\.img/s, "reintegrate", "no", into, ...out);
     await ok("reintegrate", `${base}.moved`, into, ...out);
+  }));
+
+test("what comes to the path of a base while that is written is not written over", () =>
+  inDirectory(async (directory) => {
+    const site = await Site.make(directory);
+    const [base, into] = [`${directory}/base.img`, `${directory}/m.mirror`];
+    const { open } = Deno;
+    Deno.open = (name, options) => {
+      if (String(name).endsWith(".part")) Deno.writeTextFileSync(base, "of somebody else");
+      return open(name, options);
+    };
+    try {
+      await fails(1, /base\.img: something came there/, ...site.round(base, into));
+    } finally {
+      Deno.open = open;
+    }
+    assertEquals(Deno.readTextFileSync(base), "of somebody else");
+    assertEquals(namesIn(directory), ["base.img", "site.vol", "tree"]);
+    assertEquals([await site.snapshots(), await site.sites()], [[], {}]);
   }));
