@@ -167,15 +167,19 @@ function validated(command: Command, given: Record<string, unknown>): Record<str
   if (given[name] === undefined && issue.code === "invalid_type") {
     throw misuse(command, `--${name} is missing`);
   }
-  // A URL may have a password in it, where it is not taken either.
-  const shown = given[name] === undefined
-    ? ""
-    : ` '${String(given[name]).replace(/\/\/[^/@\s]*@/g, "//...@")}'`;
+  const shown = given[name] === undefined ? "" : ` '${shownOption(command, name, given[name])}'`;
   throw new VolcastError(
     "usage",
     `Cannot use --${name}${shown}: ${issue.message}`,
     hintFor(command),
   );
+}
+
+/** An option's value, without what may be a password where a URL was meant. */
+function shownOption(command: Command, name: string, value: unknown): string {
+  const isUrl = command.options[name]?.value?.includes("URL") === true;
+  if (!isUrl) return String(value);
+  return String(value).replace(/[^\s/,]*@/g, "***@").replace(/[?#][^\s,]*/g, "?***");
 }
 
 function misuse(command: Command, reason: string): VolcastError {

@@ -29,7 +29,15 @@ export const NODE_NAME = z.string().max(255).regex(
 const SERVER_URL = z.url({
   protocol: /^https?$/,
   error: "it is not an http:// or https:// URL",
-});
+}).refine(
+  (text) => {
+    // What is no URL at all is told of already.
+    if (!URL.canParse(text)) return true;
+    const { username, password, search, hash } = new URL(text);
+    return username + password + search + hash === "";
+  },
+  "it has a name, a password, a query or a fragment, which would be shown; tokens are in --token-file",
+);
 
 /** Where a parent listens. */
 export const PARENT_URL = SERVER_URL;

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { VolcastError } from "../core/mod.ts";
+import { VolcastError, withoutSecrets } from "../core/mod.ts";
 import { showBytes } from "./units.ts";
 
 /** Work is shown as a bar only after this many ms. */
@@ -34,9 +34,9 @@ export class Terminal {
     );
   }
 
-  /** Prints a remark that is not the result. */
+  /** Prints a remark that is not the result. Secrets are taken out. */
   note(text: string): void {
-    say(text + "\n");
+    say(withoutSecrets(text) + "\n");
   }
 
   /** Writes bytes of a result. */

@@ -1,3 +1,5 @@
+import { withoutSecrets } from "./redact.ts";
+
 /**
  * Why an operation was refused. One word a case, shared by exit codes, HTTP status codes and
  * tests; the tables that translate them are `EXIT_CODES` in the CLI and `STATUS` in HTTP.
@@ -41,12 +43,12 @@ export class VolcastError extends Error {
   /** What the user can do next; empty when there is nothing to add. */
   readonly hint: string;
 
-  /** @param message Form: "Cannot <action>: <reason with value>", no period. */
+  /** @param message Form: "Cannot <action>: <reason with value>", no period. Secrets are taken out. */
   constructor(kind: ErrorKind, message: string, hint = "", options?: ErrorOptions) {
-    super(message, options);
+    super(withoutSecrets(message), options);
     this.name = "VolcastError";
     this.kind = kind;
-    this.hint = hint;
+    this.hint = withoutSecrets(hint);
   }
 }
 
@@ -55,7 +57,7 @@ export function damaged(message: string, hint = ""): VolcastError {
   return new VolcastError("damaged", message, hint);
 }
 
-/** The text of anything that was thrown. */
+/** The text of anything that was thrown, without secrets. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return withoutSecrets(error instanceof Error ? error.message : String(error));
 }

@@ -12,3 +12,4 @@ export * from "./list.ts";
 export * from "./pace.ts";
 export * from "./plane.ts";
 export * from "./plane_sum.ts";
+export * from "./redact.ts";
