@@ -16,6 +16,7 @@ import type { ServerOptionsOfClient } from "./credentials.ts";
 import { parseHistory } from "./history_header.ts";
 import { watched } from "./patience.ts";
 import { HEADERS } from "./state_headers.ts";
+import { type Throttle, throttled } from "./throttle.ts";
 
 const id = z.string().regex(SNAPSHOT_ID_PATTERN);
 const count = z.coerce.number().int().nonnegative();
@@ -49,10 +50,19 @@ export class HttpPeer implements Peer {
   readonly name: string;
   readonly #options: ServerOptionsOfClient;
 
-  /** @param url Where the parent listens. */
-  constructor(url: string, options: ServerOptionsOfClient = {}) {
+  readonly #throttle: Throttle | undefined;
+
+  /**
+   * @param url Where the parent listens.
+   * @param options.throttle How fast images come from there.
+   */
+  constructor(
+    url: string,
+    options: ServerOptionsOfClient & { throttle?: Throttle | undefined } = {},
+  ) {
     this.name = nameOf(url);
     this.#options = options;
+    this.#throttle = options.throttle;
   }
 
   /** What it is shown. Credentials may change while this lives. */
@@ -137,13 +147,16 @@ export class HttpPeer implements Peer {
     const headers: Record<string, string> = { "accept-encoding": "identity" };
     if (offset > 0) headers.range = `bytes=${offset}-`;
     const response = await requestFrom(this, path, { headers, signal });
-    const body = response.body ?? new Blob([]).stream();
+    const body = throttled(
+      watched(response.body ?? new Blob([]).stream(), this.name, signal),
+      this.#throttle,
+    );
     if (offset === 0 || response.status === 206) {
       const start = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
-      if (offset === 0 || Number(start) === offset) return watched(body, this.name, signal);
+      if (offset === 0 || Number(start) === offset) return body;
     }
     // Something between here and there ignores ranges: what is not wanted is dropped.
-    return watched(body, this.name, signal).pipeThrough(dropping(offset));
+    return body.pipeThrough(dropping(offset));
   }
 
   /** Chosen blocks of a snapshot, for healing. @throws {VolcastError} `not-found` when it has not got that. */

@@ -21,6 +21,7 @@ import { ERROR_KIND, nameOf, requestJson } from "./client.ts";
 import type { ServerOptionsOfClient } from "./credentials.ts";
 import { canonicalPath } from "./image_response.ts";
 import { HEADERS } from "./state_headers.ts";
+import type { Throttle } from "./throttle.ts";
 
 /** Bytes of a part: the first, the least after slow ones, and the most. */
 const PART_BYTES = { first: 2 ** 20, least: 2 ** 17, most: 2 ** 24 } as const;
@@ -72,10 +73,19 @@ export class HttpStandby implements Standby {
   /** Bytes of the next part. Kept from one transfer to the next: the line is the same. */
   #partBytes: number = PART_BYTES.first;
 
-  /** @param url Where the standby listens. */
-  constructor(url: string, options: ServerOptionsOfClient = {}) {
+  readonly #throttle: Throttle | undefined;
+
+  /**
+   * @param url Where the standby listens.
+   * @param options.throttle How fast images go there.
+   */
+  constructor(
+    url: string,
+    options: ServerOptionsOfClient & { throttle?: Throttle | undefined } = {},
+  ) {
     this.name = nameOf(url);
     this.#options = options;
+    this.#throttle = options.throttle;
   }
 
   /** What it is shown. Credentials may change while this lives. */
@@ -163,7 +173,11 @@ export class HttpStandby implements Standby {
     const whole = image.byteCount <= PART_BYTES.first;
     // What is kept there of the frames is told only after the front, so that is sent alone.
     const end = offset < front && !whole ? front : image.byteCount;
-    const to = Math.min(end, offset + this.#partBytes);
+    const rate = this.#throttle?.bytesPerSecond ?? Infinity;
+    // A part goes at once: none is more than a second of what may go.
+    const partBytes = Math.min(this.#partBytes, Math.max(PART_BYTES.least, Math.floor(rate)));
+    const to = Math.min(end, offset + partBytes);
+    await this.#throttle?.take(to - offset, options.signal);
     const part = await new Response(image.stream({ from: offset, to })).bytes();
     const begin = performance.now();
     try {
