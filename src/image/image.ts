@@ -228,8 +228,8 @@ export class Image {
     const from = options.from ?? 0;
     const to = options.to ?? this.byteCount;
     assert(from >= 0 && from <= to && to <= this.byteCount, `range ${from}-${to}`);
-    const leases = this.#read
-      .map((snapshot) => this.#volume.leases.take(snapshot, this.#volume.superblock.cp));
+    const { leases: all, superblock: { cp } } = this.#volume;
+    const leases = this.#read.map((snapshot) => all.take(snapshot, cp, () => void end()));
     const ahead = new ReadAhead(this.#io.store);
     const chunks = this.#chunks({ from, to }, ahead);
     let position = from;

@@ -32,6 +32,10 @@ interface Hold {
   readonly leased: Leased;
   readonly cp: number;
   ended: boolean;
+  /** When it was looked at last, by the clock of `performance`. */
+  usedAt: number;
+  /** Told when it is ended, not when it is given back. */
+  readonly onEnded: (() => void) | undefined;
 }
 
 /** All leases of a volume. */
@@ -50,18 +54,19 @@ export class Leases {
     return this.#active.size;
   }
 
-  /** Takes a lease. */
-  take(leased: Leased, cp: number): Lease {
-    const state: Hold = { leased, cp, ended: false };
+  /** Takes a lease. @param onEnded Called when others end it. */
+  take(leased: Leased, cp: number, onEnded?: () => void): Lease {
+    const state: Hold = { leased, cp, ended: false, usedAt: performance.now(), onEnded };
     this.#active.add(state);
     return {
       snapshot: leased.id,
       cp,
       check(): void {
+        state.usedAt = performance.now();
         if (!state.ended) return;
         throw new VolcastError(
           "busy",
-          `Cannot go on reading snapshot ${leased.id}: its blocks were needed and its readers were ended`,
+          `Cannot go on reading snapshot ${leased.id}: its readers were ended, since its blocks were needed or nothing was read for long`,
           "Begin again; the current snapshot is there",
         );
       },
@@ -90,10 +95,7 @@ export class Leases {
     while (busy().length > 0) {
       const left = deadline - Date.now();
       if (left <= 0) {
-        for (const lease of busy()) {
-          lease.ended = true;
-          this.#drop(lease);
-        }
+        for (const lease of busy()) this.#end(lease);
         return;
       }
       let timer: ReturnType<typeof setTimeout> | undefined;
@@ -107,10 +109,20 @@ export class Leases {
 
   /** Ends every lease at once: the volume is full, or it is being closed. */
   endAll(): void {
-    for (const lease of [...this.#active]) {
-      lease.ended = true;
-      this.#drop(lease);
-    }
+    for (const lease of [...this.#active]) this.#end(lease);
+  }
+
+  /** Ends the leases that nobody looked at for so long: their readers stalled. @returns How many. */
+  endIdle(limitMs: number): number {
+    const idle = [...this.#active].filter(({ usedAt }) => performance.now() - usedAt > limitMs);
+    for (const lease of idle) this.#end(lease);
+    return idle.length;
+  }
+
+  #end(lease: Hold): void {
+    lease.ended = true;
+    this.#drop(lease);
+    lease.onEnded?.();
   }
 
   #drop(lease: Hold): void {
