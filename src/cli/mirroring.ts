@@ -5,7 +5,7 @@
  */
 
 import { VolcastError } from "../core/mod.ts";
-import { HttpStandby } from "../http/mod.ts";
+import { HttpStandby, type Throttle } from "../http/mod.ts";
 import {
   keepMirrored,
   Mirror,
@@ -29,6 +29,8 @@ export interface MirrorPlaces {
   readonly into?: string | undefined;
   /** Most bytes of a segment of a base that is made. */
   readonly segmentBytes?: number | undefined;
+  /** How fast images go to other servers. */
+  readonly throttle?: Throttle | undefined;
   /** What the options are called, for messages. */
   readonly names: { readonly to: string; readonly base: string; readonly into: string };
 }
@@ -44,7 +46,9 @@ export function standbysOf(
 ): Standby[] {
   const { urls, base, into, segmentBytes, names } = places;
   credentials.nameServers(urls);
-  const standbys: Standby[] = urls.map((url) => new HttpStandby(url, { credentials }));
+  const standbys: Standby[] = urls.map((url) =>
+    new HttpStandby(url, { credentials, throttle: places.throttle })
+  );
   if ((base === undefined) !== (into === undefined)) {
     const [given, missing] = base === undefined
       ? [names.into, names.base]

@@ -120,6 +120,11 @@ export class Access {
     );
   }
 
+  /** Whether reading needs a token too. */
+  get isPrivate(): boolean {
+    return this.#isPrivate;
+  }
+
   /** What `GET /status` says of it. */
   get status(): { private: boolean; tokenFile: string | null } {
     const problem = this.#file?.problem;

@@ -22,6 +22,7 @@ import { siteRoutes } from "./routes/sites.ts";
 import { snapshotRoutes } from "./routes/snapshots.ts";
 import { standbyRoutes } from "./routes/standby.ts";
 import { takeoverRoutes } from "./routes/takeover.ts";
+import { setPrivate } from "./safe_headers.ts";
 import { setStateHeaders } from "./state_headers.ts";
 
 /** Most that is read of a body that nobody wants, bytes and ms. */
@@ -63,6 +64,7 @@ export function createApp(
     const { method } = c.req.raw;
     if (c.res.ok && method !== "GET" && method !== "HEAD") node.changed();
     if (grant.seesState) setStateHeaders(c.res.headers, node);
+    if (options.access.isPrivate) setPrivate(c.res.headers);
   });
   app.route("/replicate", replicateRoutes);
   app.route("/images", imagesRoutes);

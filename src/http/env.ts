@@ -7,10 +7,13 @@
 import type { Context } from "hono";
 import type { Node } from "../replication/mod.ts";
 import type { Access } from "./access.ts";
+import type { Traffic } from "./limits.ts";
 
 /** Settings of the server's routes. */
 export interface HttpOptions {
   readonly access: Access;
+  /** What is under way, and its limits. */
+  readonly traffic: Traffic;
   /** Greatest time since the parent was last heard for `/readyz` to say yes, ms; none by default. */
   readonly maxLagMs?: number;
   /** Version of the program. */

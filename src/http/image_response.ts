@@ -7,8 +7,10 @@
 import { constants, createGzip, createZstdCompress } from "node:zlib";
 import { Duplex } from "node:stream";
 import type { Image } from "../image/mod.ts";
+import type { Traffic } from "./limits.ts";
 import { checkPreconditions, rangeOf } from "./ranges.ts";
 import { HEADERS } from "./state_headers.ts";
+import { throttled } from "./throttle.ts";
 
 /** How an image is answered. */
 export interface ImageResponseOptions {
@@ -16,8 +18,8 @@ export interface ImageResponseOptions {
   readonly immutable: boolean;
   /** Why the image is full although a base was named. */
   readonly fullBecause?: string | undefined;
-  /** Told of bytes handed to the transport. */
-  readonly sent?: (bytes: number) => void;
+  /** Counts it, and says how fast it may go. */
+  readonly traffic: Traffic;
 }
 
 /** Path of the canonical URL of an image. */
@@ -29,7 +31,7 @@ export function canonicalPath(image: Image): string {
   return query === undefined ? ends : `${ends}?${query.name}=${query.value}`;
 }
 
-/** The answer to GET or HEAD. */
+/** The answer to GET or HEAD. @throws {Refusal} Where too many images are being sent. */
 export function imageResponse(
   request: Request,
   image: Image,
@@ -45,7 +47,8 @@ export function imageResponse(
   const status = checkPreconditions(request.headers, { etag });
   if (status === 412) headers.set("cache-control", "no-store");
   if (status !== 200) return new Response(null, { status, headers });
-  if (encoding !== undefined) return encoded(image, encoding, headers);
+  const { traffic } = options;
+  if (encoding !== undefined) return encoded(image, encoding, { headers, traffic });
 
   const range = rangeOf(request, image.byteCount, { etag });
   if (range === "unsatisfiable") {
@@ -60,9 +63,25 @@ export function imageResponse(
   if (range !== "whole") {
     headers.set("content-range", `bytes ${start}-${end - 1}/${image.byteCount}`);
   }
-  const body = request.method === "HEAD" ? null : image.stream({ from: start, to: end });
-  options.sent?.(request.method === "HEAD" ? 0 : end - start);
+  const body = request.method === "HEAD"
+    ? null
+    : throttled(sent(image, traffic, { from: start, to: end }), traffic.throttle);
   return new Response(body, { status: range === "whole" ? 200 : 206, headers });
+}
+
+/** The bytes of an image, counted as a transfer for as long as they are read. */
+function sent(
+  image: Image,
+  traffic: Traffic,
+  range: { from?: number; to?: number } = {},
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  const onEnd = traffic.beginTransfer();
+  try {
+    return image.stream({ ...range, onEnd });
+  } catch (error) {
+    onEnd();
+    throw error;
+  }
 }
 
 function imageHeaders(image: Image, options: ImageResponseOptions): Headers {
@@ -110,7 +129,7 @@ function encodingFor(accept: string | null): "zstd" | "gzip" | undefined {
 function encoded(
   image: Image,
   encoding: "zstd" | "gzip",
-  headers: Headers,
+  { headers, traffic }: { headers: Headers; traffic: Traffic },
 ): Response {
   headers.set("content-encoding", encoding);
   headers.delete("accept-ranges");
@@ -123,5 +142,6 @@ function encoded(
     readable: ReadableStream<Uint8Array<ArrayBuffer>>;
     writable: WritableStream<Uint8Array>;
   };
-  return new Response(image.stream().pipeThrough(pair), { headers });
+  const body = sent(image, traffic).pipeThrough(pair);
+  return new Response(throttled(body, traffic.throttle), { headers });
 }

@@ -6,6 +6,7 @@
 
 import { ScopeNeeded, TokenNeeded } from "./access.ts";
 import { type ErrorKind, messageOf, VolcastError } from "../core/mod.ts";
+import { Refusal } from "./refusal.ts";
 
 /** Status codes by kind of error: the one place where they are said. */
 export const STATUS: Readonly<Record<ErrorKind, number>> = {
@@ -30,7 +31,8 @@ export const STATUS: Readonly<Record<ErrorKind, number>> = {
 export function problemResponse(error: unknown, headers: HeadersInit = {}): Response {
   const known = error instanceof VolcastError;
   const kind: ErrorKind = known ? error.kind : "io";
-  const status = error instanceof TokenNeeded ? 401 : STATUS[kind];
+  const refusal = error instanceof Refusal ? error : undefined;
+  const status = error instanceof TokenNeeded ? 401 : refusal?.status ?? STATUS[kind];
   const result = new Headers(headers);
   result.set("content-type", "application/problem+json");
   result.set("cache-control", "no-store");
@@ -49,7 +51,8 @@ export function problemResponse(error: unknown, headers: HeadersInit = {}): Resp
       `Bearer realm="volcast", error="insufficient_scope", scope="${error.scopes[0]}"`,
     );
   }
-  if (status === 503) result.set("retry-after", "2");
+  const retryAfter = refusal?.retryAfter ?? (status === 503 ? 2 : undefined);
+  if (retryAfter !== undefined) result.set("retry-after", String(retryAfter));
   const body = {
     // What an unknown error says may hold paths of the host; it goes to the log, not to strangers.
     title: known ? messageOf(error) : "Cannot answer: an internal error, see the server's log",
@@ -57,6 +60,7 @@ export function problemResponse(error: unknown, headers: HeadersInit = {}): Resp
     kind,
     ...(error instanceof ScopeNeeded ? { scopes: error.scopes } : {}),
     ...(known && error.hint !== "" ? { hint: error.hint } : {}),
+    ...(refusal === undefined ? {} : { limit: refusal.limit }),
   };
   return new Response(JSON.stringify(body) + "\n", { status, headers: result });
 }

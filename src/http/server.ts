@@ -8,7 +8,11 @@ import { messageOf, VolcastError } from "../core/mod.ts";
 import type { Node } from "../replication/mod.ts";
 import { Access, isLoopback, type Tokens } from "./access.ts";
 import { createApp } from "./app.ts";
+import { pathAsSent, Traffic } from "./limits.ts";
 import { Listener } from "./listener.ts";
+import { problemResponse } from "./problem.ts";
+import { Refusal } from "./refusal.ts";
+import { type Face, setSafeHeaders } from "./safe_headers.ts";
 import type { TlsIdentity, TlsPair } from "./tls.ts";
 import { serveContent } from "./www.ts";
 
@@ -31,6 +35,8 @@ export interface ServerOptions {
   readonly maxLagMs?: number;
   readonly version: string;
   readonly log: (text: string) => void;
+  /** Limits, and what they counted; the usual ones by default. */
+  readonly traffic?: Traffic;
   /** Longest wait for answers under way when ending, ms; 10,000 by default. */
   readonly graceMs?: number;
 }
@@ -49,6 +55,7 @@ export interface RunningServer {
 /** Starts serving a node. @throws {VolcastError} `busy` or `io` when an address cannot be had. */
 export function startServer(node: Node, options: ServerOptions): RunningServer {
   const endings = new Set<() => void>();
+  const { traffic = new Traffic() } = options;
   const access = new Access({
     tokens: options.tokens,
     loopback: isLoopback(options.listen.hostname),
@@ -56,6 +63,7 @@ export function startServer(node: Node, options: ServerOptions): RunningServer {
   });
   const app = createApp(node, {
     access,
+    traffic,
     version: options.version,
     onShutdown: (end) => {
       endings.add(end);
@@ -65,18 +73,32 @@ export function startServer(node: Node, options: ServerOptions): RunningServer {
   }, options.log);
   const { tls } = options;
   const listeners: Listener[] = [];
-  const listen = (at: Listen, handler: (request: Request) => Response | Promise<Response>) => {
-    const listener = new Listener(at, (place) => bind(place, handler, options.log, tls?.pair));
+  const listen = (
+    at: Listen,
+    faceOf: (path: string) => Face,
+    answer: (request: Request) => Response | Promise<Response>,
+  ) => {
+    const handler = guarded(answer, traffic, faceOf);
+    const listener = new Listener(
+      at,
+      (place) => bind(place, handler, options.log, tls?.pair),
+      options.log,
+    );
     listeners.push(listener);
     return urlOf(listener.addr, tls === undefined ? "http" : "https");
   };
-  const url = listen(options.listen, (request) => app.fetch(request));
+  const url = listen(
+    options.listen,
+    (path) => path.startsWith("/files/") ? "files" : "api",
+    (request) => app.fetch(request),
+  );
   const wwwUrl = options.www === undefined
     ? undefined
-    : listen(options.www, (request) => serveContent(node, request));
+    : listen(options.www, () => "site", (request) => serveContent(node, request));
   const renewal = tls?.watch(() => {
-    for (const listener of listeners) listener.renew(options.log);
+    for (const listener of listeners) listener.renew();
   });
+  const sweeping = sweep(node, traffic);
   return {
     url,
     ...(wwwUrl === undefined ? {} : { wwwUrl }),
@@ -86,6 +108,7 @@ export function startServer(node: Node, options: ServerOptions): RunningServer {
     },
     async stop(): Promise<void> {
       renewal?.end();
+      clearInterval(sweeping);
       for (const end of endings) end();
       // Aborting what is left makes the runtime throw where nobody can catch it; whoever called this
       // closes the volume, which ends every answer that still reads, and then the process.
@@ -101,7 +124,7 @@ export function startServer(node: Node, options: ServerOptions): RunningServer {
 
 function bind(
   { hostname, port }: Listen,
-  handler: (request: Request) => Response | Promise<Response>,
+  handler: Handler,
   log: (text: string) => void,
   tls?: TlsPair,
 ): Deno.HttpServer<Deno.NetAddr> {
@@ -128,4 +151,43 @@ function bind(
 
 function urlOf({ hostname, port }: Deno.NetAddr, scheme: "http" | "https"): string {
   return `${scheme}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}
+
+/** Answers requests. */
+type Handler = (
+  request: Request,
+  info: Deno.ServeHandlerInfo<Deno.NetAddr>,
+) => Response | Promise<Response>;
+
+/** A handler within limits, whose answers are safe for browsers. */
+function guarded(
+  answer: (request: Request) => Response | Promise<Response>,
+  traffic: Traffic,
+  faceOf: (path: string) => Face,
+): Handler {
+  return async (request, info) => {
+    const path = pathAsSent(request.url);
+    const face = faceOf(path);
+    let response: Response;
+    try {
+      const end = traffic.admit(request, info.remoteAddr.hostname);
+      info.completed.then(end, end);
+      response = await answer(request);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      response = problemResponse(error);
+    }
+    setSafeHeaders(response.headers, face);
+    const isContent = face !== "api" || path === "/archive";
+    return isContent ? traffic.paced(response) : response;
+  };
+}
+
+/** Looks for readers that stalled, as long as it is let. */
+function sweep(node: Node, traffic: Traffic): ReturnType<typeof setInterval> {
+  const { readerMs } = traffic.limits;
+  return setInterval(() => {
+    const count = node.volumeIfAny?.leases.endIdle(readerMs) ?? 0;
+    for (let i = 0; i < count; i++) traffic.count("reader");
+  }, Math.min(10_000, readerMs / 2));
 }

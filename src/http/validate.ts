@@ -5,11 +5,12 @@
  */
 
 import { toBytes } from "@std/streams/to-bytes";
-import { LimitedBytesTransformStream } from "@std/streams/limited-bytes-transform-stream";
 import type { Context } from "hono";
 import { z } from "zod";
 import { VolcastError } from "../core/mod.ts";
 import { LABEL_PATTERN } from "../format/mod.ts";
+import { bodyOf } from "./body.ts";
+import type { RouteContext } from "./env.ts";
 
 /** Most bytes of a JSON body. */
 const MAX_JSON_BYTES = 64 * 1024;
@@ -52,22 +53,16 @@ export function readParam<T>(value: string | undefined, schema: z.ZodType<T>, na
   return check(z.object({ [name]: schema }), { [name]: value }, "the path")[name] as T;
 }
 
-/** A JSON body of at most 64 KiB. @throws {VolcastError} `usage`. */
-export async function readJson<T>(c: Context, schema: z.ZodType<T>): Promise<T> {
+/** A JSON body of at most 64 KiB. @throws {VolcastError} `usage`; `Refusal`. */
+export async function readJson<T>(c: RouteContext, schema: z.ZodType<T>): Promise<T> {
+  const { jsonMs } = c.get("options").traffic.limits;
   let value: unknown;
   try {
-    const body = c.req.raw.body ?? new Blob([]).stream();
-    const limited = body.pipeThrough(
-      new LimitedBytesTransformStream(MAX_JSON_BYTES, { error: true }),
-    );
-    value = JSON.parse(new TextDecoder().decode(await toBytes(limited)));
+    const body = bodyOf(c, { maxBytes: MAX_JSON_BYTES, totalMs: jsonMs });
+    value = JSON.parse(new TextDecoder().decode(await toBytes(body)));
   } catch (error) {
-    throw new VolcastError(
-      "usage",
-      error instanceof RangeError
-        ? `Cannot read the request's body: it has more than ${MAX_JSON_BYTES} bytes`
-        : "Cannot read the request's body: it is not JSON",
-    );
+    if (error instanceof VolcastError) throw error;
+    throw new VolcastError("usage", "Cannot read the request's body: it is not JSON");
   }
   return check(schema, value, "the body");
 }

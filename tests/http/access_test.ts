@@ -137,7 +137,7 @@ Deno.test("bodies are validated and bounded", async () => {
   await using origin = await makeNode();
   const post = (body: string) => origin.get("/snapshots", { method: "POST", body });
   const large = await post(JSON.stringify({ name: "x".repeat(100_000) }));
-  assertEquals(large.status, 400);
+  assertEquals(large.status, 413);
   assertStringIncludes(String((await json(large)).title), "65536");
   for (const body of ["", "{", "[]", '{"name":5}', '{"name":"a","extra":1}', '{"name":"../a"}']) {
     assertEquals((await post(body)).status, 400, body);

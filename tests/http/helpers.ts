@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Access, createApp, type Tokens } from "../../src/http/mod.ts";
+import { Access, createApp, type Tokens, Traffic } from "../../src/http/mod.ts";
 import { Node } from "../../src/replication/mod.ts";
 import { INO } from "../../src/format/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
@@ -24,7 +24,13 @@ export interface Fixture extends AsyncDisposable {
 
 /** Makes a node called `origin`. */
 export async function makeNode(
-  options: { tokens?: Tokens; loopback?: boolean; blocks?: number; volume?: Volume } = {},
+  options: {
+    tokens?: Tokens;
+    loopback?: boolean;
+    blocks?: number;
+    volume?: Volume;
+    traffic?: Traffic;
+  } = {},
 ): Promise<Fixture> {
   const volume = options.volume ??
     await Volume.create(new MemoryStore(options.blocks ?? 16384));
@@ -32,6 +38,7 @@ export async function makeNode(
   const log: string[] = [];
   const app = createApp(node, {
     access: new Access({ tokens: options.tokens ?? {}, loopback: options.loopback ?? true }),
+    traffic: options.traffic ?? new Traffic(),
     version: "test",
     onShutdown: () => () => {},
   }, (text) => log.push(text));

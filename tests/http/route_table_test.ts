@@ -6,6 +6,7 @@ import {
   type RouteRule,
   type Scope,
   type Tokens,
+  Traffic,
 } from "../../src/http/mod.ts";
 import { openTokenFile } from "../../src/http/mod.ts";
 import type { Node } from "../../src/replication/mod.ts";
@@ -92,6 +93,7 @@ test("every route is in the table, and lets in or refuses every kind of caller a
     const known: Tokens = tokens ? { file: openTokenFile(file.path, { log: () => {} }) } : {};
     const app = createApp(node, {
       access: new Access({ tokens: known, loopback, isPrivate }),
+      traffic: new Traffic(),
       version: "test",
       onShutdown: () => () => {},
     }, () => {});
@@ -153,6 +155,7 @@ test("a route that is not in the table is refused to everybody", async () => {
   await using fixture = await makeNode();
   const app = createApp(fixture.node, {
     access: new Access({ tokens: {}, loopback: true }),
+    traffic: new Traffic(),
     version: "test",
     onShutdown: () => () => {},
   }, () => {});
@@ -230,6 +233,7 @@ test("events end with the token that they were asked for with", async () => {
       loopback: true,
       isPrivate: true,
     }),
+    traffic: new Traffic(),
     version: "test",
     onShutdown: () => () => {},
   }, () => {});

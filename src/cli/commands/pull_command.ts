@@ -20,6 +20,7 @@ import {
 import { exists, openVolumeFile } from "../../volume/mod.ts";
 import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
+import { BYTE_RATE, PULL_RATE_OPTION, throttleOf } from "../limits.ts";
 import { NODE_NAME, PARENT_URL, REF } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
 import { readTrust } from "../trust.ts";
@@ -31,6 +32,7 @@ const SCHEMA = z.object({
   pointer: REF.optional(),
   trust: z.string().min(1).optional(),
   "sealed-as": REF.optional(),
+  "pull-rate": BYTE_RATE.optional(),
   json: z.boolean().optional(),
 });
 
@@ -56,13 +58,15 @@ has while that lasts; with it, every snapshot comes, and can be read and passed 
     trust: { value: "FILE", help: "take only what a key in FILE has sealed" },
     "sealed-as": { value: "NAME", help: "what the origin calls the pointer; --pointer by default" },
     snapshots: { value: "all", help: "take and keep every snapshot since the replica's own" },
+    "pull-rate": PULL_RATE_OPTION,
     json: { help: "say what was done as JSON" },
   },
   schema: SCHEMA,
   async run([path], options, terminal): Promise<number> {
     const { credentials } = options;
     credentials.nameServers(options.parent);
-    const parents = options.parent.map((url) => new HttpPeer(url, { credentials }));
+    const throttle = throttleOf(options["pull-rate"]);
+    const parents = options.parent.map((url) => new HttpPeer(url, { credentials, throttle }));
     const volume = exists(path) ? openVolumeFile(path) : undefined;
     const node = new Node({
       name: options.site,

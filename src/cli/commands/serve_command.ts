@@ -6,7 +6,7 @@
 
 import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
-import { HttpPeer, type Listen, startServer } from "../../http/mod.ts";
+import { HttpPeer, type Listen, startServer, type Traffic } from "../../http/mod.ts";
 import {
   follow,
   keepPinBudget,
@@ -21,6 +21,7 @@ import { exists, type Volume, type VolumeOptions } from "../../volume/mod.ts";
 import { defineRemoteCommand } from "../command.ts";
 import type { WithCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
+import { LIMIT_OPTIONS, LIMIT_SHAPES, throttleOf, trafficOf } from "../limits.ts";
 import { keepAllMirrored, standbysOf } from "../mirroring.ts";
 import { openVolume } from "../open_volume.ts";
 import { LISTEN, NODE_NAME, PARENT_URL, REF, STANDBY_URLS } from "../schemas.ts";
@@ -60,6 +61,7 @@ const SCHEMA = z.object({
   private: z.boolean().optional(),
   "tls-cert": z.string().min(1).optional(),
   "tls-key": z.string().min(1).optional(),
+  ...LIMIT_SHAPES,
 });
 type Options = z.output<typeof SCHEMA> & WithCredentials;
 const GRACE_MS = 10_000;
@@ -91,6 +93,11 @@ keeps an incremental mirror on this host, see volcast mirror.
 With --scrub, every block is looked at as it lies on the disk, at most SIZE a second, beside the readers.
 What is bad is fetched from --repair-from, the parents and the standbys, in this order, and put back; so is
 what a reader meets. It is off by default: how much a disk may read by itself is its owner's to say.
+
+With --limit-rate, images go out no faster than that in all, in equal shares; --limit-files counts files
+too. --pull-rate is for what comes in. Where --max-transfers images are being sent, who asks for another
+one is told when to come again, and sites do so by themselves. Each site also has a request open that
+waits for events: --max-requests counts it.
 
 With --sign, an origin seals what its pointers name, and renews the seals before they expire; see seal.
 With --trust, a replica makes nothing current that none of the keys has sealed, whoever sent it.
@@ -152,16 +159,19 @@ and goes to the first of them only.`,
     "tls-key": { value: "FILE", help: "its private key, PEM" },
     memory: { value: "SIZE", help: "block cache; 64MiB by default" },
     "local-writes": { help: "let a replica be changed, until the next image comes in" },
+    ...LIMIT_OPTIONS,
   },
   schema: SCHEMA,
   async run([path], options: Options, terminal: Terminal): Promise<number> {
     const parents = options.parent ?? [];
     checkRoles(options);
+    const traffic = trafficOf(options);
     const standbys = standbysOf(
       {
         urls: options["mirror-to"] ?? [],
         base: options["mirror-base"],
         into: options["mirror-into"],
+        throttle: traffic.throttle,
         names: { to: "--mirror-to", base: "--mirror-base", into: "--mirror-into" },
       },
       options.credentials,
@@ -181,7 +191,7 @@ and goes to the first of them only.`,
     for (const signal of signals) Deno.addSignalListener(signal, stop);
     let ignoreHangup = () => {};
     try {
-      const server = startServer(node, { ...access, ...serverOptions(options, log) });
+      const server = startServer(node, { ...access, ...serverOptions(options, traffic, log) });
       ignoreHangup = rereadOnHangup(options, server);
       node.volumeIfAny?.noteOwner(server.url);
       terminal.print(`Serving ${path} at ${server.url}`);
@@ -312,6 +322,7 @@ function parentsToFollow(
 
 function serverOptions(
   options: Options,
+  traffic: Traffic,
   log: (text: string) => void,
 ): Omit<Parameters<typeof startServer>[1], "tokens"> {
   return {
@@ -319,6 +330,7 @@ function serverOptions(
     ...(options.www === undefined ? {} : { www: options.www as Listen }),
     ...(options["max-lag"] === undefined ? {} : { maxLagMs: options["max-lag"] }),
     version: VERSION,
+    traffic,
     log,
   };
 }
@@ -330,7 +342,8 @@ async function followParents(
   signal: AbortSignal,
 ): Promise<void> {
   const { credentials } = options;
-  const parents = server.parents.map((url) => new HttpPeer(url, { credentials }));
+  const throttle = throttleOf(options["pull-rate"]);
+  const parents = server.parents.map((url) => new HttpPeer(url, { credentials, throttle }));
   if (parents.length === 0) return;
   node.upstream = { parent: parents[0].name };
   const puller = new Puller(node, {

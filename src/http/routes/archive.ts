@@ -15,11 +15,11 @@ import {
 } from "../../archive/mod.ts";
 import { VolcastError } from "../../core/mod.ts";
 import { INO } from "../../format/mod.ts";
-import { type FileSystem, MASTER } from "../../volume/mod.ts";
+import { type FileSystem, MASTER, type View } from "../../volume/mod.ts";
+import { bodyOf } from "../body.ts";
 import { snapshotJson } from "../describe.ts";
 import type { Env, RouteContext } from "../env.ts";
 import { linesResponse } from "../lines_response.ts";
-import { watched } from "../patience.ts";
 import { FLAG, readQuery, REF } from "../validate.ts";
 
 const PATH = z.string().max(4096);
@@ -38,7 +38,7 @@ archiveRoutes.get("/archive", (c) => {
       return c.body(null, 200, { "content-type": "application/x-tar" });
     }
     const tar = tarFromEntries(treeEntries(view.fs, query.path));
-    return c.body(releasing(tar, () => view.release()), 200, {
+    return c.body(reading(tar, view), 200, {
       "content-type": "application/x-tar",
       "cache-control": "no-cache, no-transform",
     });
@@ -102,11 +102,14 @@ archiveRoutes.post("/publish", async (c) => {
 
 /** The entries of the tar in a request's body; what is wrong with it is the client's mistake. */
 async function* tarEntries(c: RouteContext): AsyncGenerator<TreeEntry> {
-  const { body } = c.req.raw;
-  if (body === null) throw new VolcastError("usage", "Cannot import: the request has no body");
+  const { bodyBytes } = c.get("options").traffic.limits;
+  // The volume is held while the tree comes in; a client that fell silent must not hold it for ever.
+  const body = bodyOf(c, { maxBytes: bodyBytes });
+  if (c.req.raw.body === null) {
+    throw new VolcastError("usage", "Cannot import: the request has no body");
+  }
   try {
-    // The volume is held while the tree comes in; a client that fell silent must not hold it for ever.
-    yield* entriesFromTar(watched(body, "the client"));
+    yield* entriesFromTar(body);
   } catch (error) {
     if (!(error instanceof VolcastError) || error.kind !== "damaged") throw error;
     throw new VolcastError("usage", error.message, error.hint, { cause: error });
@@ -125,15 +128,17 @@ function* treeLines(fs: FileSystem): Generator<string> {
   yield* walk(INO.root, "");
 }
 
-/** A stream that calls `end` once when it ends in any way. */
-function releasing(
+/** A stream that is read through a view: only while that holds, and it is released at the end. */
+function reading(
   stream: ReadableStream<Uint8Array>,
-  end: () => void,
+  view: View,
 ): ReadableStream<Uint8Array<ArrayBuffer>> {
   const reader = stream.getReader();
+  const end = () => view.release();
   return new ReadableStream({
     async pull(controller): Promise<void> {
       try {
+        void view.fs;
         const { value, done } = await reader.read();
         if (!done) return controller.enqueue(value as Uint8Array<ArrayBuffer>);
         end();

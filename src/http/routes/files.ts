@@ -44,8 +44,6 @@ fileRoutes.get("/*", (c) => {
       info,
       name,
       volumeId: volume.volumeId,
-      // Pages in a volume are strangers' pages: they must not act in this server's name.
-      headers: { "content-security-policy": "sandbox" },
     });
   } finally {
     if (!handedOver) view.release();
@@ -106,7 +104,8 @@ function listing(
     );
   }
   return c.html(listingPage(path, view.snapshot.name, entries, { next, query }), 200, {
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'",
+    "content-security-policy":
+      "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "cache-control": "no-cache",
     vary: "accept",
   });

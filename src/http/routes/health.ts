@@ -13,6 +13,7 @@ import { volumeStatus } from "../describe.ts";
 import type { Env, RouteContext } from "../env.ts";
 import { mirroringJson, mirroringMetrics } from "../mirror_status.ts";
 import { scrubMetrics } from "../scrub_status.ts";
+import { trafficMetrics } from "../traffic_metrics.ts";
 
 /** See the module. */
 export const healthRoutes = new Hono<Env>();
@@ -129,7 +130,7 @@ function statusOf(c: RouteContext): Record<string, unknown> {
 function metricsOf(c: RouteContext): string {
   const node = c.get("node");
   const volume = node.volumeIfAny;
-  const lines: string[] = [];
+  const lines = trafficMetrics(c.get("options").traffic);
   const gauge = (name: string, help: string, value: number, labels = "") => {
     lines.push(`# HELP volcast_${name} ${help}`, `# TYPE volcast_${name} gauge`);
     lines.push(`volcast_${name}${labels} ${value}`);

@@ -57,13 +57,13 @@ imagesRoutes.get("/:volume/:base/:top", (c) => {
   );
   if (blocks !== undefined) {
     const image = imageOfBlocks(volume, top, blocksOfList(volume, top, blocks), blocks);
-    return imageResponse(c.req.raw, image, { immutable: true });
+    return imageResponse(c.req.raw, image, { immutable: true, traffic: c.get("options").traffic });
   }
   const since = base === "full" ? undefined : baseOf(volume, base, top);
   const image = ranges === undefined
     ? imageOf(volume, top, since?.base, since?.state)
     : imageOfRanges(volume, { ranges, top, ...since });
-  return imageResponse(c.req.raw, image, { immutable: true });
+  return imageResponse(c.req.raw, image, { immutable: true, traffic: c.get("options").traffic });
 });
 
 imagesRoutes.get("/:volume", (c) => {
@@ -78,7 +78,10 @@ imagesRoutes.get("/:volume", (c) => {
       "Use ids, or GET /image?select=",
     );
   }
-  return imageResponse(c.req.raw, imageOfExpression(volume, select), { immutable: true });
+  return imageResponse(c.req.raw, imageOfExpression(volume, select), {
+    immutable: true,
+    traffic: c.get("options").traffic,
+  });
 });
 
 /** The base that a canonical name means. A shadow is named with its state: its images differ by it. */
@@ -106,7 +109,7 @@ selectRoutes.get("/image", (c) => {
   const image = select !== undefined && snapshots === undefined
     ? imageOfExpression(volume, select)
     : imageWithHistory(volume, { snapshots: onlyOne("snapshots", snapshots, select) });
-  return imageResponse(c.req.raw, image, { immutable: false });
+  return imageResponse(c.req.raw, image, { immutable: false, traffic: c.get("options").traffic });
 });
 
 selectRoutes.get("/plan", (c) => {

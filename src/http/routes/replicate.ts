@@ -48,7 +48,11 @@ replicateRoutes.get("/", async (c) => {
       { link: `<${canonicalPath(image)}>; rel="alternate"` },
     );
   }
-  const response = imageResponse(c.req.raw, image, { immutable: false, fullBecause });
+  const response = imageResponse(c.req.raw, image, {
+    immutable: false,
+    fullBecause,
+    traffic: c.get("options").traffic,
+  });
   const wanted = fullBecause === "unknown-base" ? volume.lent.missing(query.since!) : undefined;
   if (wanted !== undefined) response.headers.set(HEADERS.wantsPlane, wanted.id);
   const seal = sealFor(volume, top.id, query.to ?? MASTER);

@@ -8,6 +8,7 @@ import { Hono } from "hono";
 import { z } from "zod";
 import { SNAPSHOT_ID_PATTERN } from "../../format/mod.ts";
 import { receivePlane } from "../../image/mod.ts";
+import { bodyOf } from "../body.ts";
 import { sitesJson } from "../describe.ts";
 import type { Env } from "../env.ts";
 import { readJson, readParam, REF, SITE } from "../validate.ts";
@@ -33,8 +34,9 @@ siteRoutes.put("/:name", async (c) => {
 
 siteRoutes.put("/:name/plane", async (c) => {
   readParam(c.req.param("name"), SITE, "name");
-  const body = c.req.raw.body ?? new Blob([]).stream();
-  const { id } = await receivePlane(c.get("node").volume, body);
+  const { volume } = c.get("node");
+  const maxBytes = mostPlaneBytes(volume.zone.capacity);
+  const { id } = await receivePlane(volume, bodyOf(c, { maxBytes }));
   return c.json({ plane: id });
 });
 
@@ -43,3 +45,8 @@ siteRoutes.delete("/:name", async (c) => {
   await c.get("node").forget(name);
   return c.body(null, 204);
 });
+
+/** More than the image of a plane has: a bit a block, what leads to it, and the image's own bytes. */
+function mostPlaneBytes(capacity: number): number {
+  return 2 ** 20 + capacity;
+}

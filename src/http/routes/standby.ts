@@ -10,8 +10,8 @@ import { Hono } from "hono";
 import { z } from "zod";
 import { messageOf, VolcastError } from "../../core/mod.ts";
 import type { PushedBody, Receiver } from "../../replication/mod.ts";
+import { bodyOf } from "../body.ts";
 import type { Env, RouteContext } from "../env.ts";
-import { watched } from "../patience.ts";
 import { HEADERS } from "../state_headers.ts";
 import { readParam } from "../validate.ts";
 import { IMAGE_PARAMS } from "./images.ts";
@@ -35,7 +35,7 @@ standbyRoutes.put("/images/:volume/:base/:top", async (c) => {
     ...(base === "full" ? {} : { base }),
     ...(epoch === null ? {} : { epoch: readParam(epoch, EPOCH, "epoch") }),
   };
-  const outcome = await receiver.put(image, await bodyOf(c.req.raw));
+  const outcome = await receiver.put(image, await partOf(c));
   return c.json(outcome, outcome.kind === "more" || outcome.kind === "working" ? 202 : 200);
 });
 
@@ -52,10 +52,11 @@ function receiverOf(c: RouteContext): Receiver {
 }
 
 /** The body with its place in the stream; what is short is read whole. */
-async function bodyOf(request: Request): Promise<PushedBody & { isHere: boolean }> {
-  const { headers } = request;
+async function partOf(c: RouteContext): Promise<PushedBody & { isHere: boolean }> {
+  const { headers } = c.req.raw;
   const start = startOf(headers.get("content-range"));
-  const stream = watched(request.body ?? new Blob([]).stream(), "The sender");
+  // How long an image is, its header says, and the receiver holds it to that.
+  const stream = bodyOf(c, { maxBytes: Infinity });
   const length = Number(headers.get("content-length") ?? NaN);
   if (!(length <= PART_BYTES)) return { start, stream, isHere: false };
   // A sender whose part is not read for a while becomes slow beyond measure: take it first.
@@ -63,6 +64,7 @@ async function bodyOf(request: Request): Promise<PushedBody & { isHere: boolean 
     const bytes = await toBytes(stream) as Uint8Array<ArrayBuffer>;
     return { start, stream: new Response(bytes).body!, isHere: true };
   } catch (error) {
+    if (error instanceof VolcastError) throw error;
     throw new VolcastError("usage", `Cannot read the request's body: ${messageOf(error)}`);
   }
 }
