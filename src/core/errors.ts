@@ -36,19 +36,28 @@ export type ErrorKind =
   /** The host, a disk or a peer failed. */
   | "io";
 
+/** What else there is to say of an error. */
+export interface ErrorDetails extends ErrorOptions {
+  /** For how long whoever refused asks to be left alone, ms. */
+  readonly retryAfterMs?: number | undefined;
+}
+
 /** An error a user can act on: what could not be done and why, and what to do next. */
 export class VolcastError extends Error {
   /** The case, for programs. */
   readonly kind: ErrorKind;
   /** What the user can do next; empty when there is nothing to add. */
   readonly hint: string;
+  /** See {@linkcode ErrorDetails}. */
+  readonly retryAfterMs: number | undefined;
 
   /** @param message Form: "Cannot <action>: <reason with value>", no period. Secrets are taken out. */
-  constructor(kind: ErrorKind, message: string, hint = "", options?: ErrorOptions) {
-    super(withoutSecrets(message), options);
+  constructor(kind: ErrorKind, message: string, hint = "", details: ErrorDetails = {}) {
+    super(withoutSecrets(message), details);
     this.name = "VolcastError";
     this.kind = kind;
     this.hint = withoutSecrets(hint);
+    this.retryAfterMs = details.retryAfterMs;
   }
 }
 

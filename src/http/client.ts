@@ -160,7 +160,9 @@ export async function errorOf(
   );
   if (problem.success) {
     const { title, hint } = problem.data;
-    return new VolcastError(problem.data.kind, `${title} (says ${name})`, hint);
+    return new VolcastError(problem.data.kind, `${title} (says ${name})`, hint, {
+      retryAfterMs: retryAfterOf(response),
+    });
   }
   const shown = text === "" ? "" : `, ${text.slice(0, 200).trim()}`;
   return new VolcastError(
@@ -168,6 +170,12 @@ export async function errorOf(
     `Cannot use the answer of ${name}: status ${response.status}${shown}`,
     "Check that the URL is that of a volcast server",
   );
+}
+
+/** When a server wants to be asked again, if it says so in seconds. */
+function retryAfterOf({ headers }: Response): number | undefined {
+  const match = /^\d{1,5}$/.exec(headers.get("retry-after") ?? "");
+  return match === null ? undefined : Number(match[0]) * 1000;
 }
 
 function parseJson(text: string): unknown {

@@ -27,6 +27,9 @@ import type { Peer, PeerPlan, PeerRequest } from "./peer.ts";
 import { receiveImage, type ReceiveOptions } from "./receive.ts";
 import { noteSeal, type Trust } from "./trust.ts";
 
+/** Longest time that a parent may make this node wait before it is asked again, ms. */
+const LONGEST_WAIT_MS = 60_000;
+
 /** Settings of a {@linkcode Puller}. */
 export interface PullOptions extends Pick<ReceiveOptions, "volumeOptions" | "drainMs" | "opened"> {
   /** In order of preference. */
@@ -236,7 +239,10 @@ export class Puller {
             signal?.throwIfAborted();
             turn++;
             if (++failures >= attempts * order.length) throw error;
-            await pause(backoffOf(backoffMs, failures), signal);
+            // Who has all it can do says when; until then others are asked.
+            const wanted = error instanceof VolcastError ? error.retryAfterMs ?? 0 : 0;
+            const waitMs = failures % order.length === 0 ? Math.min(wanted, LONGEST_WAIT_MS) : 0;
+            await pause(Math.max(waitMs, backoffOf(backoffMs, failures)), signal);
           }
         }
       },

@@ -1,6 +1,8 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
-import { type Limits, startServer, Traffic } from "../../src/http/mod.ts";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { VolcastError } from "../../src/core/mod.ts";
+import { HttpPeer, type Limits, startServer, Traffic } from "../../src/http/mod.ts";
 import { clientOf, RateLimit } from "../../src/http/rate_limit.ts";
+import { Node, Puller } from "../../src/replication/mod.ts";
 import { until } from "../e2e/harness.ts";
 import { RawConnection, rawHead } from "../helpers/raw_http.ts";
 import { Random } from "../helpers/random.ts";
@@ -151,7 +153,7 @@ Deno.test("requests at once are bounded; how the server does can be asked nevert
     await answered.body?.cancel();
   }));
 
-Deno.test("images at once are bounded, and who is refused is told when to come back", () =>
+Deno.test("images at once are bounded, and a refused site comes back when it was told to", () =>
   serving({ transfers: 1, transferRetryS: [1, 1] }, async ({ url, traffic, origin }) => {
     const held = await RawConnection.to(url);
     await held.send(headOf("/replicate", ""));
@@ -161,7 +163,23 @@ Deno.test("images at once are bounded, and who is refused is told when to come b
     assertEquals(await problem(refused), [503, "transfers"]);
     const plan = await fetch(`${url}/replicate`, { method: "HEAD" });
     assertEquals(plan.status, 200);
-    held[Symbol.dispose]();
+    // One attempt more than its backoff would last.
+    const path = await Deno.makeTempDir({ prefix: "volcast-limits-" });
+    const site = new Node({ name: "paris", path: `${path}/paris.vol` });
+    try {
+      const parents = [new HttpPeer(url)];
+      const begin = performance.now();
+      const pulled = new Puller(site, { parents, backoffMs: 1, attempts: 60 }).pull();
+      await until("a refused pull", () => traffic.refused.get("transfers")! >= 2);
+      held[Symbol.dispose]();
+      assertEquals((await pulled).kind, "full");
+      assert(performance.now() - begin >= 1000, "it waited as long as it was told");
+      assertEquals(site.volume.current.id, origin.volume.find("master")!.id);
+    } finally {
+      held[Symbol.dispose]();
+      await site.volumeIfAny?.close();
+      await Deno.remove(path, { recursive: true });
+    }
     await until("no transfer", () => traffic.transfers === 0);
     assertEquals(origin.volume.leases.size, 0);
   }));
@@ -218,6 +236,14 @@ Deno.test("clientOf takes a subscriber's addresses for one", () => {
   assertEquals(clientOf("::ffff:192.0.2.1"), "192.0.2.1");
   assertEquals(clientOf("192.0.2.1"), "192.0.2.1");
 });
+
+Deno.test("a refusal reaches a client as what it is", () =>
+  serving({ transfers: 0, transferRetryS: [7, 7] }, async ({ url }) => {
+    const peer = new HttpPeer(url);
+    const plan = await peer.plan({ site: "paris" });
+    const error = await assertRejects(() => peer.open(plan, 0), VolcastError);
+    assertEquals([error.kind, error.retryAfterMs], ["busy", 7000]);
+  }));
 
 function postName(url: string, name: string): Promise<Response> {
   return fetch(`${url}/snapshots`, { method: "POST", body: JSON.stringify({ name }) })
