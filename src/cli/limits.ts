@@ -45,8 +45,8 @@ export const LIMIT_OPTIONS: Readonly<Record<keyof typeof LIMIT_SHAPES, OptionSpe
   },
   "limit-files": { help: "with --limit-rate: it is for files too" },
   "pull-rate": PULL_RATE_OPTION,
-  "max-transfers": { value: "N", help: "most images that are sent at once; 1000 by default" },
-  "max-requests": { value: "N", help: "most requests at once; 10000 by default" },
+  "max-transfers": { value: "N", help: "most images that are sent at once; 256 by default" },
+  "max-requests": { value: "N", help: "most requests at once; 4096 by default" },
   "max-body": {
     value: "SIZE",
     help: "most bytes of an import or a publish over HTTP; no limit by default",

@@ -46,7 +46,7 @@ export function bodyOf(c: RouteContext, limits: BodyLimits): ReadableStream<Uint
             traffic.refusal(`Cannot take the request's body: ${reason}`, {
               limit: "body-time",
               status: 408,
-              kind: "io",
+              kind: "busy",
             }),
           ), Math.max(0, Math.min(leftMs, bodySilenceMs)));
       });

@@ -46,9 +46,9 @@ export const DEFAULT_LIMITS: Limits = {
   bodyBytes: Infinity,
   bodySilenceMs: 30_000,
   jsonMs: 60_000,
-  requests: 10_000,
+  requests: 4096,
   clientRate: Infinity,
-  transfers: 1000,
+  transfers: 256,
   transferRetryS: [5, 20],
   readerMs: 600_000,
 };
@@ -122,7 +122,7 @@ export class Traffic {
     }
     if (this.#requests >= this.limits.requests && !HEALTH_PATHS.includes(pathAsSent(request.url))) {
       throw this.refusal(
-        `Cannot answer now: ${this.#requests} requests are being answered, the limit is ${this.limits.requests}`,
+        `Cannot answer now: ${this.limits.requests} requests at once is the limit, and there are so many`,
         { limit: "requests", status: 503, kind: "busy", retryAfter: someTime(REQUEST_RETRY_S) },
       );
     }
@@ -159,7 +159,7 @@ export class Traffic {
   beginTransfer(): () => void {
     if (this.#transfers >= this.limits.transfers) {
       throw this.refusal(
-        `Cannot send the image now: ${this.#transfers} are being sent, the limit is ${this.limits.transfers}`,
+        `Cannot send the image now: ${this.limits.transfers} at once is the limit, and so many are being sent`,
         {
           limit: "transfers",
           status: 503,

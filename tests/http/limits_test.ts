@@ -113,7 +113,8 @@ Deno.test("a body that does not come ends, and what it held is free again", () =
     await silent.send(head + "x".repeat(100));
     assertEquals(await silent.status(), 408);
     assertEquals(await refusedBy(url, "body-time"), 1);
-    // The volume is not held any more.
+    // Nobody can fill the log so; and the volume is not held any more.
+    assertEquals(origin.log, []);
     assertEquals((await postName(url, "june4")).status, 201);
     assertEquals(origin.volume.snapshots().length, 2);
   }));
