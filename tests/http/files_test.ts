@@ -1,4 +1,5 @@
-import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { VolcastError } from "../../src/core/mod.ts";
 import { INO } from "../../src/format/mod.ts";
 import { serveContent } from "../../src/http/www.ts";
 import { json, makeNode } from "./helpers.ts";
@@ -158,4 +159,34 @@ Deno.test("the content-only server gives the master's files and nothing else", a
   }
   assertEquals(ask("/", { method: "POST" }).status, 405);
   assertEquals(origin.volume.leases.size, 0);
+});
+
+Deno.test("what is read through a lease ends with it: archives, and lines of names", async () => {
+  await using origin = await makeNode();
+  const files: Record<string, string | Uint8Array> = { big: new Uint8Array(2 ** 21).fill(1) };
+  for (let i = 0; i < 2000; i++) files[`a file with a long name, number ${i}`] = "x";
+  await origin.publish("june3", files);
+  await origin.publish("june5", { other: "x" });
+  for (const path of ["/archive?at=june3", "/tree?at=june3", "/diff?from=june5&to=june3"]) {
+    if (path.startsWith("/diff")) {
+      await origin.volume.exclusive(async (writer) => {
+        for (let i = 0; i < 2000; i++) {
+          writer.fs.remove(INO.root, `a file with a long name, number ${i}`);
+        }
+        await writer.takeSnapshot("june7", { pointers: ["master"] });
+      });
+    }
+    const response = await origin.get(path.replace("june5", "june7"));
+    const reader = response.body!.getReader();
+    await reader.read();
+    origin.volume.leases.endAll();
+    await assertRejects(
+      async () => {
+        while (!(await reader.read()).done);
+      },
+      VolcastError,
+      "its readers were ended",
+      path,
+    );
+  }
 });

@@ -7,16 +7,18 @@ import { type Fixture, makeNode } from "./helpers.ts";
 
 const PAGE = "<script>fetch('/snapshots', { method: 'POST' })</script>";
 
-/** A real server with its two listeners. */
+/** A real server with its two listeners; with a token, a private one. */
 async function serving(
   use: (at: { url: string; www: string; origin: Fixture }) => Promise<void>,
+  token?: string,
 ): Promise<void> {
   await using origin = await makeNode();
   const listen = { hostname: "127.0.0.1", port: 0 };
   const server = startServer(origin.node, {
     listen,
     www: listen,
-    tokens: {},
+    tokens: token === undefined ? {} : { admin: token },
+    isPrivate: token !== undefined,
     version: "test",
     log: (text) => origin.log.push(text),
   });
@@ -151,6 +153,23 @@ Deno.test("no redirect leads to another host", () =>
     const moved = await rawHead(www, "GET //evil.example HTTP/1.1\r\nhost: good.example\r\n\r\n");
     assertStringIncludes(moved, "location: /evil.example/");
   }));
+
+Deno.test("answers of a private server are for no shared cache, but what everybody may have", () =>
+  serving(async ({ url, www, origin }) => {
+    const id = await origin.publish("june3", { a: "hello" });
+    const headers = { authorization: "Bearer secret1" };
+    const image = `/images/${origin.volume.volumeId}/full/${id}`;
+    for (const path of ["/files/a", "/files/", image, "/replicate", "/status", "/archive"]) {
+      const answer = await headersOf(url + path, { headers });
+      const said = answer.get("cache-control")!;
+      assert(/^(private\b|no-store$)/.test(said), `${path}: ${said}`);
+      assert(!said.includes("public"), path);
+      assertStringIncludes(answer.get("vary")!, "Authorization", path);
+      assertEquals(answer.get("cross-origin-resource-policy"), "same-origin", path);
+      assertEquals((await headersOf(url + path)).get("cache-control"), "no-store", path);
+    }
+    assertEquals((await headersOf(`${www}/a`)).get("cache-control"), "no-cache");
+  }, "secret1"));
 
 Deno.test("setPrivate keeps an answer from shared caches and from other origins", () => {
   const said = (cacheControl: string | undefined) => {

@@ -1,44 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { Throttle, throttled } from "../../src/http/mod.ts";
-import type { ThrottleClock } from "../../src/http/throttle.ts";
-
-/** Time that goes on when nothing else is to be done. */
-class VirtualClock implements ThrottleClock {
-  now = 0;
-  /** How late timers are, ms. */
-  lateMs = 0;
-  readonly #timers: { at: number; ring: () => void }[] = [];
-
-  elapsed(): number {
-    return this.now;
-  }
-
-  timer(ms: number, ring: () => void): () => void {
-    const timer = { at: this.now + ms, ring };
-    this.#timers.push(timer);
-    return () => {
-      const index = this.#timers.indexOf(timer);
-      if (index >= 0) this.#timers.splice(index, 1);
-    };
-  }
-
-  get waiting(): number {
-    return this.#timers.length;
-  }
-
-  /** Lets whoever can run, then goes on to the next timer, until `limitMs`. */
-  async run(limitMs: number): Promise<void> {
-    for (;;) {
-      // Everything that follows from the last timer is done by microtasks.
-      for (let i = 0; i < 2000; i++) await Promise.resolve();
-      const next = this.#timers.sort((a, b) => a.at - b.at)[0];
-      if (next === undefined || next.at + this.lateMs > limitMs) break;
-      this.now = next.at + this.lateMs;
-      for (const timer of this.#timers.filter(({ at }) => at <= this.now)) timer.ring();
-    }
-    this.now = Math.max(this.now, limitMs);
-  }
-}
+import { VirtualClock } from "../helpers/virtual_clock.ts";
 
 /** A stream of so many bytes, each its place; in chunks of a size. */
 function source(byteCount: number, chunkBytes: number): ReadableStream<Uint8Array<ArrayBuffer>> {
