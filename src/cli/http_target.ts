@@ -16,15 +16,17 @@ import {
   tarFromEntries,
   type TreeEntry,
 } from "../archive/mod.ts";
-import { messageOf, VolcastError } from "../core/mod.ts";
+import { messageOf, type Patience, UnansweredError, VolcastError } from "../core/mod.ts";
 import type { TypeName } from "../format/mod.ts";
 import {
-  authorizationOf,
-  errorOf,
+  bodyOf,
   nameOf,
+  requestFrom,
+  requestJson,
+  type RequestOptions,
   type ServerOptionsOfClient,
   type SnapshotInfo,
-  unreachableHint,
+  understood,
 } from "../http/mod.ts";
 import type { DeletePlan, Plan, RangedImage } from "../image/mod.ts";
 import { ACTIVE, type TreeChange } from "../volume/mod.ts";
@@ -42,6 +44,9 @@ import type {
 
 /** Entries of a directory that one request asks for. */
 const LIST_LIMIT = 1000;
+
+/** Longest wait for an answer, ms: planning and, more, writing at the other end take their time. */
+const ANSWER_MS = { reading: 120_000, writing: 600_000 } as const;
 
 const count = z.number().int().nonnegative();
 const time = z.string().regex(/^-?\d+$/).transform(BigInt);
@@ -126,6 +131,7 @@ const TREE_LINE = z.object({ path: z.string(), type: TYPE, size: count, mtime: t
 /** See the module. */
 export class HttpTarget implements Target {
   readonly name: string;
+  readonly patience: Patience | undefined;
   readonly #options: ServerOptionsOfClient;
   readonly #ending = new AbortController();
 
@@ -133,10 +139,17 @@ export class HttpTarget implements Target {
   constructor(url: string, options: ServerOptionsOfClient = {}) {
     this.name = nameOf(url);
     this.#options = options;
+    this.patience = options.patience;
   }
 
-  get #token(): string | undefined {
+  /** What it is shown. Credentials may change while this lives. */
+  get token(): string | undefined {
     return this.#options.token ?? this.#options.credentials?.tokenFor(this.name);
+  }
+
+  /** Whose certificates are believed. */
+  get client(): Deno.HttpClient | undefined {
+    return this.#options.credentials?.client;
   }
 
   async importTree(entries: Entries, options: ImportOptions = {}): Promise<ImportReport> {
@@ -145,7 +158,10 @@ export class HttpTarget implements Target {
       ...(options.prune ? { prune: "1" } : {}),
       ...(options.checksum ? { checksum: "1" } : {}),
     });
-    return await this.#send(`/import?${query}`, entries, options, REPORT);
+    return await this.#send(`/import?${query}`, entries, options, {
+      schema: REPORT,
+      ifUnknown: `Run it again: what is at ${this.name} already stays as it is`,
+    });
   }
 
   async publish(
@@ -158,7 +174,10 @@ export class HttpTarget implements Target {
       ...(options.checksum ? { checksum: "1" } : {}),
     });
     const result = z.object({ report: REPORT, snapshot: SNAPSHOT });
-    return await this.#send(`/publish?${query}`, entries, options, result);
+    return await this.#send(`/publish?${query}`, entries, options, {
+      schema: result,
+      ifUnknown: `${this.#seeSnapshots}. If '${options.as}' is not there, run it again`,
+    });
   }
 
   async *entries(ref?: string, path?: string): AsyncGenerator<TreeEntry> {
@@ -166,8 +185,7 @@ export class HttpTarget implements Target {
       ...(ref === undefined ? {} : { at: ref }),
       ...(path === undefined ? {} : { path }),
     });
-    const response = await this.#fetch(`/archive?${query}`);
-    yield* entriesFromTar(bodyOf(response));
+    yield* entriesFromTar(this.#body(await this.#request(`/archive?${query}`)));
   }
 
   status(): Promise<Record<string, unknown>> {
@@ -179,17 +197,24 @@ export class HttpTarget implements Target {
   }
 
   createSnapshot(name: string, options: { pointers?: string[] } = {}): Promise<SnapshotInfo> {
-    return this.#json("/snapshots", SNAPSHOT, jsonBody("POST", { name, ...options }));
+    return this.#json("/snapshots", SNAPSHOT, {
+      ...jsonBody("POST", { name, ...options }),
+      ifUnknown: this.#seeSnapshots,
+    });
   }
 
   shadowSnapshot(ref: string): Promise<ShadowInfo> {
     const path = `/snapshots/${encodeURIComponent(ref)}`;
-    return this.#json(path, SHADOW, jsonBody("PATCH", { kind: "shadow" }));
+    return this.#json(path, SHADOW, {
+      ...jsonBody("PATCH", { kind: "shadow" }),
+      ifUnknown: this.#seeSnapshots,
+    });
   }
 
   async deleteSnapshot(ref: string): Promise<void> {
     const path = `/snapshots/${encodeURIComponent(ref)}`;
-    await (await this.#fetch(path, { method: "DELETE" })).body?.cancel();
+    const options = { method: "DELETE", ifUnknown: this.#seeSnapshots };
+    await (await this.#request(path, options)).body?.cancel();
   }
 
   async pointers(): Promise<PointerInfo[]> {
@@ -198,7 +223,10 @@ export class HttpTarget implements Target {
 
   setPointer(name: string, ref: string): Promise<PointerInfo> {
     const path = `/pointers/${encodeURIComponent(name)}`;
-    return this.#json(path, POINTER, jsonBody("PUT", { snapshot: ref }));
+    return this.#json(path, POINTER, {
+      ...jsonBody("PUT", { snapshot: ref }),
+      ifUnknown: `See whether it was: volcast pointer list ${this.name}. It may be done again`,
+    });
   }
 
   plan(select: string): Promise<Plan> {
@@ -210,7 +238,10 @@ export class HttpTarget implements Target {
   }
 
   promote(): Promise<Record<string, unknown>> {
-    return this.#json("/promote", z.record(z.string(), z.unknown()), { method: "POST" });
+    return this.#json("/promote", z.record(z.string(), z.unknown()), {
+      method: "POST",
+      ifUnknown: `See whether it was: volcast status ${this.name}, whose role then is origin`,
+    });
   }
 
   planDelete(refs: readonly string[]): Promise<DeletePlan> {
@@ -245,24 +276,20 @@ export class HttpTarget implements Target {
       throw new VolcastError("usage", `Cannot read '${path}': it is a directory, not a file`);
     }
     const query = ref === undefined ? "" : `?${new URLSearchParams({ at: ref })}`;
-    return bodyOf(await this.#fetch(`/files/${encodePath(path)}${query}`));
+    return this.#body(await this.#request(`/files/${encodePath(path)}${query}`));
   }
 
   async image(wanted: ImageRequest): Promise<ImageBytes> {
-    const response = await this.#fetch(`/image?${new URLSearchParams({ ...wanted })}`);
+    const response = await this.#request(`/image?${new URLSearchParams({ ...wanted })}`);
     return {
-      stream: bodyOf(response),
+      stream: this.#body(response),
       byteCount: Number(response.headers.get("content-length")),
     };
   }
 
   async rangedImage(wanted: ImageRequest, signal: AbortSignal): Promise<RangedImage> {
     const url = `${this.name}/image?${new URLSearchParams({ ...wanted })}`;
-    try {
-      return await RemoteBytes.open(url, { ...this.#options, signal });
-    } catch (error) {
-      throw this.#unreachable(error);
-    }
+    return await RemoteBytes.open(url, { ...this.#options, signal });
   }
 
   close(): Promise<void> {
@@ -292,7 +319,7 @@ export class HttpTarget implements Target {
     path: string,
     entries: Entries,
     options: Pick<ImportOptions, "into" | "checksum" | "progress">,
-    schema: z.ZodType<T>,
+    { schema, ifUnknown }: { schema: z.ZodType<T>; ifUnknown: string },
   ): Promise<T> {
     const known = options.checksum ? undefined : await this.#knownFiles();
     // What goes wrong here is the reason; that the server saw its request end is not.
@@ -304,6 +331,7 @@ export class HttpTarget implements Target {
         method: "POST",
         body,
         headers: { "content-type": "application/x-tar" },
+        ifUnknown,
       });
     } catch (error) {
       throw failure ?? error;
@@ -322,66 +350,50 @@ export class HttpTarget implements Target {
 
   /** An answer of JSON objects, one a line. */
   async *#lines<T>(path: string, schema: z.ZodType<T>): AsyncGenerator<T> {
-    const response = await this.#fetch(path);
-    const lines = bodyOf(response).pipeThrough(new TextDecoderStream())
+    const lines = this.#body(await this.#request(path))
+      .pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
       .pipeThrough(new TextLineStream());
-    for await (const line of lines as AsyncIterable<string>) {
-      if (line !== "") yield this.#checked(schema, JSON.parse(line));
-    }
-  }
-
-  async #json<T>(path: string, schema: z.ZodType<T>, init: RequestInit = {}): Promise<T> {
-    const response = await this.#fetch(path, init);
-    let value: unknown;
     try {
-      value = await response.json();
+      for await (const line of lines as AsyncIterable<string>) {
+        if (line !== "") yield understood(schema, JSON.parse(line), this.name);
+      }
     } catch (error) {
-      throw this.#unreachable(error);
+      throw this.#broken(error);
     }
-    return this.#checked(schema, value);
   }
 
-  #checked<T>(schema: z.ZodType<T>, value: unknown): T {
-    const parsed = schema.safeParse(value);
-    if (parsed.success) return parsed.data;
-    throw new VolcastError(
-      "io",
-      `Cannot understand ${this.name}: ${z.prettifyError(parsed.error)}`,
-      "Check that the URL is that of a volcast server, of about this version",
-    );
-  }
-
-  async #fetch(path: string, init: RequestInit = {}): Promise<Response> {
-    const headers = new Headers(init.headers);
-    headers.set("accept-encoding", "identity");
-    const token = this.#token;
-    for (const [name, value] of Object.entries(authorizationOf(token))) headers.set(name, value);
-    const { signal } = this.#ending;
-    const client = this.#options.credentials?.client;
-    let response: Response;
-    try {
-      response = await fetch(this.name + path, {
-        ...init,
-        headers,
-        signal,
-        ...(client === undefined ? {} : { client }),
-      });
-    } catch (error) {
-      throw this.#unreachable(error);
-    }
-    if (response.ok) return response;
-    throw await errorOf(response, this.name, token);
-  }
-
-  #unreachable(error: unknown): VolcastError {
+  /** What came broke off, or was not what it should be. */
+  #broken(error: unknown): VolcastError {
     if (error instanceof VolcastError) return error;
-    const reason = reasonOf(error);
-    return new VolcastError(
-      "io",
-      `Cannot reach ${this.name}: ${reason}`,
-      unreachableHint(reason, "Check that the server runs and that the URL is its own"),
-      { cause: error },
+    return new UnansweredError(
+      `Cannot read the answer of ${this.name}: ${messageOf(error)}`,
+      "Run it again",
+      { isPassing: true, cause: error },
     );
+  }
+
+  get #seeSnapshots(): string {
+    return `See whether it was: volcast snapshot list ${this.name}`;
+  }
+
+  #json<T>(path: string, schema: z.ZodType<T>, options: RequestOptions = {}): Promise<T> {
+    return requestJson(this, path, schema, this.#with(options));
+  }
+
+  #request(path: string, options: RequestOptions = {}): Promise<Response> {
+    return requestFrom(this, path, this.#with(options));
+  }
+
+  #with(options: RequestOptions): RequestOptions {
+    const answerMs = ANSWER_MS[options.method === undefined ? "reading" : "writing"];
+    return { answerMs, ...options, signal: this.#ending.signal };
+  }
+
+  #body(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {
+    const options = { signal: this.#ending.signal, patience: this.patience };
+    return bodyOf(response, this.name, options) as ReadableStream<
+      Uint8Array<ArrayBuffer>
+    >;
   }
 }
 
@@ -417,17 +429,7 @@ async function* catching<T>(
   }
 }
 
-/** What went wrong: of `fetch failed` the cause says it. */
-function reasonOf(error: unknown): string {
-  const cause = error instanceof Error ? error.cause : undefined;
-  return messageOf(cause ?? error);
-}
-
-function bodyOf(response: Response): ReadableStream<Uint8Array<ArrayBuffer>> {
-  return response.body ?? new Response("").body!;
-}
-
-function jsonBody(method: string, value: unknown): RequestInit {
+function jsonBody(method: string, value: unknown): RequestOptions {
   return {
     method,
     body: JSON.stringify(value),

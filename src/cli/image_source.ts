@@ -5,7 +5,7 @@
  * @module
  */
 
-import { messageOf, VolcastError } from "../core/mod.ts";
+import { messageOf, type Patience, VolcastError } from "../core/mod.ts";
 import {
   decodeStreamHeader,
   isImageStream,
@@ -39,6 +39,8 @@ export interface OpenedImage extends ImageSource {
 export interface OpenOptions {
   /** Ends waiting for servers and pipes. */
   readonly signal: AbortSignal;
+  /** How servers are waited for. */
+  readonly patience?: Patience;
   /** Told of pieces that are not as they should be where others may do. */
   readonly note: (text: string) => void;
   /** For servers. */
@@ -56,7 +58,7 @@ export async function openImage(
   names: readonly string[],
   options: OpenOptions,
 ): Promise<OpenedImage> {
-  const media = new Media(options.signal, options.credentials);
+  const media = new Media(options.signal, options);
   try {
     const source = await sourceOf(media, names, options);
     return {

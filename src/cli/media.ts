@@ -5,7 +5,7 @@
  */
 
 import { messageOf, VolcastError } from "../core/mod.ts";
-import type { Credentials } from "../http/mod.ts";
+import type { ServerOptionsOfClient } from "../http/mod.ts";
 import type { Medium, PieceBytes } from "../image/mod.ts";
 import type { View, Volume } from "../volume/mod.ts";
 import { isUrl } from "./local_volume.ts";
@@ -22,17 +22,17 @@ export type OpenedMedium = Medium & Pick<PieceBytes, "read">;
 /** Everything opened for one command, closed together. */
 export class Media implements AsyncDisposable {
   readonly #signal: AbortSignal;
-  readonly #credentials: Credentials | undefined;
+  readonly #servers: ServerOptionsOfClient;
   readonly #volumes = new Map<string, Volume>();
   readonly #closers: (() => void | Promise<void>)[] = [];
 
   /**
    * @param signal Ends waiting for servers and pipes.
-   * @param credentials For servers.
+   * @param servers How servers are asked.
    */
-  constructor(signal: AbortSignal, credentials?: Credentials) {
+  constructor(signal: AbortSignal, servers: ServerOptionsOfClient = {}) {
     this.#signal = signal;
-    this.#credentials = credentials;
+    this.#servers = servers;
   }
 
   /**
@@ -42,10 +42,7 @@ export class Media implements AsyncDisposable {
   async open(name: string): Promise<OpenedMedium> {
     if (name === "-") return this.#pipe("standard input", Deno.stdin.readable);
     if (isUrl(name)) {
-      return await RemoteBytes.open(name, {
-        signal: this.#signal,
-        credentials: this.#credentials,
-      });
+      return await RemoteBytes.open(name, { ...this.#servers, signal: this.#signal });
     }
     const inVolume = volumePathOf(name);
     return inVolume === undefined ? await this.#file(name) : this.#volumeFile(name, inVolume);

@@ -4,15 +4,28 @@
  * @module
  */
 
-import { messageOf, VolcastError } from "../core/mod.ts";
+import {
+  isPassing,
+  messageOf,
+  PATIENCE,
+  type Patience,
+  UnansweredError,
+  VolcastError,
+  waitMsOf,
+} from "../core/mod.ts";
 import { SEGMENT_HEADER_LAYOUT } from "../format/mod.ts";
-import { authorizationOf, errorOf, nameOf, type ServerOptionsOfClient } from "../http/mod.ts";
+import { bodyOf, nameOf, requestFrom, type ServerOptionsOfClient } from "../http/mod.ts";
 import type { PieceBytes, RangedImage } from "../image/mod.ts";
 
-/** Attempts in a row that bring nothing before a URL is given up. */
-const ATTEMPTS = 5;
 /** The first bytes are asked for at once, to know what it is and how long. */
 const HEAD_BYTES = SEGMENT_HEADER_LAYOUT.size;
+
+/** How {@linkcode RemoteBytes} are opened. */
+export interface RemoteOptions extends ServerOptionsOfClient {
+  /** Bearer token. None for a URL that may be of any host. */
+  readonly token?: string | undefined;
+  readonly signal: AbortSignal;
+}
 
 /** See the module. */
 export class RemoteBytes implements PieceBytes, RangedImage {
@@ -20,29 +33,25 @@ export class RemoteBytes implements PieceBytes, RangedImage {
   byteCount = Infinity;
   #url: URL;
   readonly #signal: AbortSignal;
-  readonly #options: ServerOptionsOfClient;
+  readonly #options: RemoteOptions;
+  readonly #patience: Patience;
   #etag: string | undefined;
   #head: Uint8Array = new Uint8Array(0);
 
-  private constructor(url: string, signal: AbortSignal, options: ServerOptionsOfClient) {
+  private constructor(url: string, options: RemoteOptions) {
     this.name = nameOf(url);
     this.#url = new URL(url);
-    this.#signal = signal;
+    this.#signal = options.signal;
     this.#options = options;
+    this.#patience = options.patience ?? PATIENCE;
   }
 
   /**
    * Asks for the first bytes.
-   *
-   * @param options.token Bearer token. None for a URL that may be of any host.
-   * @param options.credentials Know which server gets which token.
    * @throws {VolcastError} What the server answers; `io` when it cannot be reached.
    */
-  static async open(
-    url: string,
-    options: ServerOptionsOfClient & { signal: AbortSignal },
-  ): Promise<RemoteBytes> {
-    const bytes = new RemoteBytes(url, options.signal, options);
+  static async open(url: string, options: RemoteOptions): Promise<RemoteBytes> {
+    const bytes = new RemoteBytes(url, options);
     const parts: Uint8Array[] = [];
     let length = 0;
     for await (const chunk of bytes.stream(0, HEAD_BYTES)) {
@@ -71,10 +80,10 @@ export class RemoteBytes implements PieceBytes, RangedImage {
     for (let failures = 0; position < Math.min(to, this.byteCount);) {
       const before = position;
       let failure: unknown;
-      const { body, start } = await this.#fetch(position, to);
-      // Whoever answers without ranges sends it from the beginning.
-      let skip = position - start;
       try {
+        const { body, start } = await this.#fetch(position, to);
+        // Whoever answers without ranges sends it from the beginning.
+        let skip = position - start;
         for await (const chunk of body) {
           const part = chunk.subarray(Math.min(skip, chunk.length)).subarray(0, to - position);
           skip -= Math.min(skip, chunk.length);
@@ -83,24 +92,34 @@ export class RemoteBytes implements PieceBytes, RangedImage {
           yield part;
           if (position === to) return;
         }
-        if (this.byteCount === Infinity) return;
+        if (this.byteCount === Infinity || position >= this.byteCount) return;
       } catch (error) {
+        this.#signal.throwIfAborted();
+        if (error instanceof VolcastError && !isPassing(error)) throw this.#failed(error);
         failure = error;
       }
+      failures = position > before ? 1 : failures + 1;
+      if (failures >= this.#patience.attempts) throw this.#failed(failure, position);
+      await this.#patience.pause(waitMsOf(this.#patience, failures, failure), this.#signal);
       this.#signal.throwIfAborted();
-      failures = position > before ? 0 : failures + 1;
-      if (failures >= ATTEMPTS) {
-        throw new VolcastError(
-          "io",
-          `Cannot read ${this.name}: it breaks off at byte ${position}`,
-          "Check the server, and run it again: what has come is kept",
-          { cause: failure },
-        );
-      }
-      if (position < Math.min(to, this.byteCount)) {
-        await new Promise((resolve) => setTimeout(resolve, 100 * 2 ** failures));
-      }
     }
+  }
+
+  /** @param position Where it breaks off, where it did. */
+  #failed(error: unknown, position = 0): VolcastError {
+    if (error instanceof VolcastError && !(error instanceof UnansweredError)) return error;
+    if (position === 0) {
+      const hint = error instanceof VolcastError ? error.hint : "";
+      const reason = error === undefined ? "nothing comes" : messageOf(error);
+      return new VolcastError("io", `Cannot read ${this.name}: ${reason}`, hint, { cause: error });
+    }
+    const reason = error === undefined ? "" : `: ${messageOf(error)}`;
+    return new VolcastError(
+      "io",
+      `Cannot read ${this.name}: it breaks off at byte ${position}${reason}`,
+      "Check the server, and run it again: what has come is kept",
+      { cause: error },
+    );
   }
 
   async #fetch(
@@ -108,7 +127,10 @@ export class RemoteBytes implements PieceBytes, RangedImage {
     to: number,
   ): Promise<{ body: ReadableStream<Uint8Array>; start: number }> {
     const response = await this.#request(from, to);
-    const body = response.body ?? new Blob([]).stream();
+    const body = bodyOf(response, this.name, {
+      signal: this.#signal,
+      patience: this.#patience,
+    });
     const refuse = async (reason: string): Promise<never> => {
       await body.cancel();
       throw new VolcastError("io", `Cannot read ${this.name}: ${reason}`);
@@ -117,6 +139,11 @@ export class RemoteBytes implements PieceBytes, RangedImage {
     // The name whose answers never change: what follows is of the same image, whatever is published.
     if (location.origin === this.#url.origin) this.#url = location;
     const etag = response.headers.get("etag") ?? undefined;
+    if (this.#etag !== undefined && etag === undefined) {
+      await body.cancel();
+      const text = `Cannot go on reading ${this.name}: the answer does not say of what it is`;
+      throw new UnansweredError(text, "", { isPassing: true });
+    }
     if (this.#etag !== undefined && etag !== this.#etag) {
       return await refuse("another image is there now");
     }
@@ -124,35 +151,34 @@ export class RemoteBytes implements PieceBytes, RangedImage {
     const range = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(response.headers.get("content-range") ?? "");
     const isPart = response.status === 206;
     const total = isPart ? range?.[2] : response.headers.get("content-length");
-    if (/^\d+$/.test(total ?? "")) this.byteCount = Number(total);
+    if (/^\d+$/.test(total ?? "")) {
+      if (![Infinity, Number(total)].includes(this.byteCount)) {
+        return await refuse(`it had ${this.byteCount} bytes, and has ${total} now`);
+      }
+      this.byteCount = Number(total);
+    }
     const start = isPart ? Number(range?.[1] ?? Infinity) : 0;
     return start > from ? await refuse("the answer is not the range asked for") : { body, start };
   }
 
   async #request(from: number, to: number): Promise<Response> {
-    const { credentials } = this.#options;
-    const token = this.#options.token ?? credentials?.tokenFor(this.#url.href);
-    const headers: Record<string, string> = {
-      "accept-encoding": "identity",
-      ...authorizationOf(token),
-    };
+    const headers: Record<string, string> = {};
     if (from > 0 || to !== Infinity) {
       headers.range = `bytes=${from}-${to === Infinity ? "" : to - 1}`;
       if (this.#etag !== undefined) headers["if-range"] = this.#etag;
     }
-    let response: Response;
-    try {
-      response = await fetch(this.#url, {
-        headers,
-        signal: this.#signal,
-        ...(credentials?.client === undefined ? {} : { client: credentials.client }),
-      });
-    } catch (error) {
-      this.#signal.throwIfAborted();
-      const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-      throw new VolcastError("io", `Cannot read ${this.#url}: ${messageOf(cause)}`);
-    }
-    if (response.ok) return response;
-    throw await errorOf(response, this.#url.origin, token);
+    const { token, credentials } = this.#options;
+    const server = {
+      name: this.#url.origin,
+      token: token ?? credentials?.tokenFor(this.#url.href),
+      client: credentials?.client,
+      patience: this.#patience,
+    };
+    return await requestFrom(server, this.#url, {
+      headers,
+      once: true,
+      anybody: true,
+      signal: this.#signal,
+    });
   }
 }

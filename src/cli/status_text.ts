@@ -34,6 +34,13 @@ const STATUS = z.object({
     lagBytes: count.nullish(),
     error: z.string().nullish(),
   })).optional(),
+  pull: z.object({
+    phase: z.string(),
+    since: z.string(),
+    parent: z.string().nullish(),
+    succeededAt: z.string().nullish(),
+    failures: count,
+  }).nullish(),
   scrub: z.object({
     startedAt: z.string().nullish(),
     completedAt: z.string().nullish(),
@@ -84,6 +91,7 @@ export function statusText(value: unknown): string {
         ? `${upstream.parent}${upstream.name ? ` at '${upstream.name}'` : ""}${seen}`
         : undefined,
     ],
+    ...pullRows(parsed.data.pull),
     ["last failure", upstream?.error ? showName(upstream.error) : undefined],
     [
       "transfer",
@@ -97,6 +105,17 @@ export function statusText(value: unknown): string {
     ["volume", volume === null ? "none yet: the first full image has not come in" : undefined],
     ...volumeRows(parsed.data),
   ]);
+}
+
+function pullRows(pull: z.output<typeof STATUS>["pull"]): Rows {
+  if (!pull) return [];
+  const { phase, since, parent, succeededAt, failures } = pull;
+  const whom = parent ? ` ${parent}` : "";
+  return [
+    ["up to date", succeededAt ? `when last asked, ${succeededAt}` : "not yet"],
+    ["pulling", phase === "idle" ? undefined : `${phase}${whom} since ${since}`],
+    ["failing", failures === 0 ? undefined : `${counted(failures, "pull")} in a row`],
+  ];
 }
 
 function mirrorRows(mirror: NonNullable<z.output<typeof STATUS>["mirrors"]>[number]): Rows {

@@ -61,6 +61,34 @@ export class VolcastError extends Error {
   }
 }
 
+/** What there is to say of an {@linkcode UnansweredError}. */
+export interface UnansweredDetails extends ErrorDetails {
+  /** Whether the same question may get an answer a moment later. */
+  readonly isPassing: boolean;
+  /** Whether what was asked for may have been done: the question went out, its answer is not known. */
+  readonly mayBeDone?: boolean;
+  /** Status of an answer that came from somebody between here and there. */
+  readonly status?: number;
+}
+
+/**
+ * Whoever was asked did not answer: it could not be reached, was silent for too long, or something between
+ * here and there answered in its place. Nothing is known then, least of all that it is a "no".
+ */
+export class UnansweredError extends VolcastError {
+  readonly isPassing: boolean;
+  readonly mayBeDone: boolean;
+  readonly status: number | undefined;
+
+  /** @param message As of {@linkcode VolcastError}. */
+  constructor(message: string, hint: string, details: UnansweredDetails) {
+    super("io", message, hint, details);
+    this.isPassing = details.isPassing;
+    this.mayBeDone = details.mayBeDone ?? true;
+    this.status = details.status;
+  }
+}
+
 /** A {@linkcode VolcastError} of kind `damaged`. */
 export function damaged(message: string, hint = ""): VolcastError {
   return new VolcastError("damaged", message, hint);

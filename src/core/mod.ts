@@ -13,3 +13,4 @@ export * from "./pace.ts";
 export * from "./plane.ts";
 export * from "./plane_sum.ts";
 export * from "./redact.ts";
+export * from "./retry.ts";

@@ -23,7 +23,7 @@ import { snapshotRoutes } from "./routes/snapshots.ts";
 import { standbyRoutes } from "./routes/standby.ts";
 import { takeoverRoutes } from "./routes/takeover.ts";
 import { setPrivate } from "./safe_headers.ts";
-import { setStateHeaders } from "./state_headers.ts";
+import { HEADERS, setStateHeaders } from "./state_headers.ts";
 
 /** Most that is read of a body that nobody wants, bytes and ms. */
 const REST_BYTES = 256 * 2 ** 20;
@@ -65,6 +65,9 @@ export function createApp(
     if (c.res.ok && method !== "GET" && method !== "HEAD") node.changed();
     if (grant.seesState) setStateHeaders(c.res.headers, node);
     if (options.access.isPrivate) setPrivate(c.res.headers);
+    c.res.headers.set(HEADERS.mark, "1");
+    // How things are now: an old answer to that would be a wrong one.
+    if (!c.res.headers.has("cache-control")) c.res.headers.set("cache-control", "no-store");
   });
   app.route("/replicate", replicateRoutes);
   app.route("/images", imagesRoutes);

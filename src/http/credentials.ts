@@ -7,7 +7,7 @@
  * @module
  */
 
-import { VolcastError } from "../core/mod.ts";
+import { type Patience, VolcastError } from "../core/mod.ts";
 
 /** See the module. */
 export interface Credentials {
@@ -17,10 +17,11 @@ export interface Credentials {
   readonly client?: Deno.HttpClient | undefined;
 }
 
-/** A token, or credentials that may have one. */
+/** A token, or credentials that may have one; and how long the server is waited for. */
 export interface ServerOptionsOfClient {
   readonly token?: string | undefined;
   readonly credentials?: Credentials | undefined;
+  readonly patience?: Patience | undefined;
 }
 
 /** What a token may consist of: what a header may have, without spaces. */

@@ -9,7 +9,9 @@ import type { Mirror, MirrorStatus, Node } from "../replication/mod.ts";
 
 /** A mirror as JSON shows it. */
 export interface MirrorInfo
-  extends Omit<MirrorStatus, "aliveAt" | "succeededAt" | "lagBlocks" | "standsOn"> {
+  extends Omit<MirrorStatus, "aliveAt" | "since" | "succeededAt" | "lagBlocks" | "standsOn"> {
+  /** When the phase began, ISO 8601. */
+  readonly since: string;
   /** ISO 8601. */
   readonly succeededAt: string | null;
   readonly standsOn: MirrorStatus["standsOn"] | null;
@@ -27,9 +29,10 @@ export function mirroringJson(node: Node): Record<string, unknown> {
 }
 
 function mirrorJson({ status }: Mirror): MirrorInfo {
-  const { succeededAt, lagBlocks, standsOn, aliveAt: _, ...rest } = status;
+  const { since, succeededAt, lagBlocks, standsOn, aliveAt: _, ...rest } = status;
   return {
     ...rest,
+    since: new Date(since).toISOString(),
     standsOn: standsOn ?? null,
     succeededAt: succeededAt === undefined ? null : new Date(succeededAt).toISOString(),
     lagBlocks: lagBlocks ?? null,
@@ -46,12 +49,14 @@ export function mirroringMetrics(node: Node): string[] {
     kind: "gauge" | "counter",
     help: string,
     value: (status: MirrorStatus) => number | undefined,
+    more: (status: MirrorStatus) => string = () => "",
   ) => [
     `# HELP volcast_mirror_${name} ${help}`,
     `# TYPE volcast_mirror_${name} ${kind}`,
     ...all.flatMap((status) => {
       const shown = value(status);
-      return shown === undefined ? [] : [`volcast_mirror_${name}{to="${status.to}"} ${shown}`];
+      const label = `to="${status.to}"${more(status)}`;
+      return shown === undefined ? [] : [`volcast_mirror_${name}{${label}} ${shown}`];
     }),
   ];
   return [
@@ -66,6 +71,13 @@ export function mirroringMetrics(node: Node): string[] {
       "gauge",
       "Blocks that the next image would hold.",
       ({ lagBlocks }) => lagBlocks,
+    ),
+    ...metric(
+      "phase_timestamp_seconds",
+      "gauge",
+      "What the mirror does, and since when.",
+      ({ since }) => since / 1000,
+      ({ phase }) => `,phase="${phase}"`,
     ),
     ...metric("failures_total", "counter", "Rounds that failed.", (status) => status.failuresInAll),
     ...metric(

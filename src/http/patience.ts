@@ -4,8 +4,7 @@
  * @module
  */
 
-/** Time to the first byte of an answer, and between two chunks of a stream, ms. */
-export const PATIENCE_MS = 30_000;
+import { messageOf, PATIENCE, type Patience, UnansweredError, VolcastError } from "../core/mod.ts";
 
 /**
  * The same stream, failing when nothing comes for too long, or at once when `signal` fires: a signal that
@@ -17,6 +16,7 @@ export function watched(
   stream: ReadableStream<Uint8Array>,
   name: string,
   signal?: AbortSignal,
+  { silenceMs, timer }: Pick<Patience, "silenceMs" | "timer"> = PATIENCE,
 ): ReadableStream<Uint8Array> {
   const reader = stream.getReader();
   let abort = () => {};
@@ -32,11 +32,12 @@ export function watched(
       else signal?.addEventListener("abort", abort);
     },
     async pull(controller): Promise<void> {
-      let timer: ReturnType<typeof setTimeout> | undefined;
+      let callOff = () => {};
       const silence = new Promise<never>((_, reject) => {
-        timer = setTimeout(
-          () => reject(new Error(`${name} sent nothing for ${PATIENCE_MS / 1000} s`)),
-          PATIENCE_MS,
+        const text = `Cannot go on: ${name} sent nothing for ${silenceMs / 1000} s`;
+        callOff = timer(
+          silenceMs,
+          () => reject(new UnansweredError(text, "", { isPassing: true })),
         );
       });
       try {
@@ -47,10 +48,15 @@ export function watched(
         controller.close();
       } catch (error) {
         end();
-        controller.error(error);
+        const text = `Cannot go on: ${name} broke off: ${messageOf(error)}`;
+        controller.error(
+          error instanceof VolcastError
+            ? error
+            : new UnansweredError(text, "", { isPassing: true, cause: error }),
+        );
         reader.cancel(error).catch(() => {});
       } finally {
-        clearTimeout(timer);
+        callOff();
       }
     },
     cancel(reason): Promise<void> {

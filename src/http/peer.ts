@@ -7,16 +7,17 @@
 import { Buffer } from "node:buffer";
 import { TextLineStream } from "@std/streams/text-line-stream";
 import { z } from "zod";
-import { VolcastError } from "../core/mod.ts";
+import { type Patience, UnansweredError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import { type Image, listOfBlocks } from "../image/mod.ts";
 import type { Peer, PeerEvent, PeerPlan, PeerRequest, SitePosition } from "../replication/mod.ts";
-import { nameOf, requestFrom } from "./client.ts";
+import { bodyOf, FRESH, fresh, nameOf, requestFrom, requestJson, understood } from "./client.ts";
 import type { ServerOptionsOfClient } from "./credentials.ts";
 import { parseHistory } from "./history_header.ts";
-import { watched } from "./patience.ts";
 import { HEADERS } from "./state_headers.ts";
 import { type Throttle, throttled } from "./throttle.ts";
+
+const IMAGE_TYPE = "application/vnd.volcast.image";
 
 const id = z.string().regex(SNAPSHOT_ID_PATTERN);
 const count = z.coerce.number().int().nonnegative();
@@ -30,6 +31,8 @@ const PLAN_HEADERS = z.object({
   snapshots: z.string().regex(/^[0-9.,]+$/).optional(),
   byteCount: count,
   blockCount: count,
+  image: z.string().optional(),
+  etag: z.string().optional(),
   chain: z.string().transform((text) => text.split(",").map(decodeURIComponent)),
   wantsPlane: id.optional(),
   seal: z.base64().max(2048).transform((text) => new Uint8Array(Buffer.from(text, "base64")))
@@ -48,6 +51,7 @@ const STATUS_OF_VOLUME = z.object({ volume: z.object({ id: z.string() }) });
 /** See the module. */
 export class HttpPeer implements Peer {
   readonly name: string;
+  readonly patience: Patience | undefined;
   readonly #options: ServerOptionsOfClient;
 
   readonly #throttle: Throttle | undefined;
@@ -63,6 +67,7 @@ export class HttpPeer implements Peer {
     this.name = nameOf(url);
     this.#options = options;
     this.#throttle = options.throttle;
+    this.patience = options.patience;
   }
 
   /** What it is shown. Credentials may change while this lives. */
@@ -77,10 +82,14 @@ export class HttpPeer implements Peer {
 
   async plan(request: PeerRequest, signal?: AbortSignal): Promise<PeerPlan> {
     const query = new URLSearchParams({ ...request });
-    const response = await requestFrom(this, `/replicate?${query}`, { method: "HEAD", signal });
-    const { headers } = response;
+    const { headers } = await requestFrom(this, `/replicate?${query}`, {
+      method: "HEAD",
+      headers: FRESH,
+      once: true,
+      signal,
+    });
     const get = (name: string) => headers.get(name) ?? undefined;
-    const parsed = PLAN_HEADERS.safeParse({
+    const headersOfPlan = {
       volumeId: get(HEADERS.volume),
       capacity: get(HEADERS.capacity),
       top: get(HEADERS.top),
@@ -89,16 +98,20 @@ export class HttpPeer implements Peer {
       snapshots: get(HEADERS.snapshots),
       byteCount: get("content-length"),
       blockCount: get(HEADERS.blocks),
+      image: get(HEADERS.image),
+      etag: get("etag"),
       chain: get(HEADERS.chain),
       wantsPlane: get(HEADERS.wantsPlane),
       seal: get(HEADERS.seal),
       history: get(HEADERS.epoch),
-    });
-    if (!parsed.success) throw this.#notUnderstood(parsed.error);
-    const { base, history, snapshots, wantsPlane, seal, ...plan } = parsed.data;
+    };
+    const told = understood(PLAN_HEADERS, headersOfPlan, this.name);
+    const { base, history, snapshots, wantsPlane, seal, image, etag, ...plan } = told;
+    this.#checkAnswers(request, { base, image });
     return {
       ...plan,
       ...(base === undefined ? {} : { base }),
+      ...(etag === undefined ? {} : { etag }),
       ...(history === undefined ? {} : { history }),
       ...(snapshots === undefined ? {} : { snapshots }),
       ...(wantsPlane === undefined ? {} : { wantsPlane }),
@@ -106,11 +119,35 @@ export class HttpPeer implements Peer {
     };
   }
 
+  /**
+   * A full image in the place of an increment is what the parent says in so many words, not what is left of
+   * an answer on its way: of an old one, or of one that lost a header.
+   */
+  #checkAnswers({ since }: PeerRequest, { base, image }: { base?: string; image?: string }): void {
+    if (since === undefined) return;
+    const isIncrement = base?.split("~")[0] === since;
+    const isFull = base === undefined && image?.startsWith("full; because=") === true;
+    if (isIncrement || isFull) return;
+    throw this.#unanswered(
+      `it was asked what came since ${since} and answers with ` +
+        `${base === undefined ? "a full image without saying why" : `what came since ${base}`}`,
+    );
+  }
+
+  #unanswered(reason: string): UnansweredError {
+    return new UnansweredError(
+      `Cannot use the answer of ${this.name}: ${reason}`,
+      "A proxy may give old or changed answers: see that it keeps what volcast says of caching",
+      { isPassing: true },
+    );
+  }
+
   async bringPlane(site: string, image: Image, signal?: AbortSignal): Promise<void> {
     const response = await requestFrom(this, `/sites/${encodeURIComponent(site)}/plane`, {
       method: "PUT",
       body: await new Response(image.stream()).bytes() as Uint8Array<ArrayBuffer>,
-      headers: { "content-type": "application/vnd.volcast.image" },
+      headers: { "content-type": IMAGE_TYPE },
+      once: true,
       signal,
     });
     await response.body?.cancel();
@@ -118,22 +155,11 @@ export class HttpPeer implements Peer {
 
   /** Which volume the parent has, and the ids of what it can make increments from. */
   async snapshots(signal?: AbortSignal): Promise<{ volumeId: string; ids: Set<string> }> {
-    const get = async <T>(path: string, schema: z.ZodType<T>): Promise<T> => {
-      const parsed = schema.safeParse(await (await requestFrom(this, path, { signal })).json());
-      if (!parsed.success) throw this.#notUnderstood(parsed.error);
-      return parsed.data;
-    };
-    const { snapshots, shadows } = await get("/snapshots", SNAPSHOTS);
-    const { volume } = await get("/status", STATUS_OF_VOLUME);
+    const { snapshots, shadows } = await requestJson(this, `/snapshots?${fresh()}`, SNAPSHOTS, {
+      signal,
+    });
+    const { volume } = await requestJson(this, "/status", STATUS_OF_VOLUME, { signal });
     return { volumeId: volume.id, ids: new Set([...snapshots, ...shadows].map((one) => one.id)) };
-  }
-
-  #notUnderstood(error: z.ZodError): VolcastError {
-    return new VolcastError(
-      "io",
-      `Cannot understand ${this.name}: ${z.prettifyError(error)}`,
-      "Check that the URL is that of a volcast server",
-    );
   }
 
   async open(
@@ -143,20 +169,43 @@ export class HttpPeer implements Peer {
   ): Promise<ReadableStream<Uint8Array>> {
     const along = plan.snapshots === undefined ? "" : `?snapshots=${plan.snapshots}`;
     const path = `/images/${plan.volumeId}/${plan.base ?? "full"}/${plan.top}${along}`;
-    // Compressed answers have no ranges; the client here would ask for one by itself.
-    const headers: Record<string, string> = { "accept-encoding": "identity" };
-    if (offset > 0) headers.range = `bytes=${offset}-`;
-    const response = await requestFrom(this, path, { headers, signal });
-    const body = throttled(
-      watched(response.body ?? new Blob([]).stream(), this.name, signal),
-      this.#throttle,
-    );
-    if (offset === 0 || response.status === 206) {
-      const start = /^bytes (\d+)-/.exec(response.headers.get("content-range") ?? "")?.[1];
-      if (offset === 0 || Number(start) === offset) return body;
+    const headers: Record<string, string> = offset === 0 ? {} : {
+      range: `bytes=${offset}-`,
+      ...(plan.etag === undefined ? {} : { "if-range": plan.etag }),
+    };
+    const response = await requestFrom(this, path, { headers, once: true, signal });
+    try {
+      const start = this.#startOf(response, plan);
+      if (start > offset) throw this.#unanswered(`its bytes begin at ${start}, not at ${offset}`);
+      const body = throttled(
+        bodyOf(response, this.name, { signal, patience: this.patience }),
+        this.#throttle,
+      );
+      // Something between here and there ignores ranges: what is not wanted is dropped.
+      return start === offset ? body : body.pipeThrough(dropping(offset - start));
+    } catch (error) {
+      await response.body?.cancel();
+      throw error;
     }
-    // Something between here and there ignores ranges: what is not wanted is dropped.
-    return body.pipeThrough(dropping(offset));
+  }
+
+  /** The byte of a planned image with which an answer begins. @throws {UnansweredError} If it is of another. */
+  #startOf({ status, headers }: Response, { etag, byteCount }: PeerPlan): number {
+    const type = headers.get("content-type");
+    if (type !== IMAGE_TYPE) throw this.#unanswered(`it gives ${type ?? "nothing"}, not an image`);
+    const theirs = headers.get("etag")?.replace(/^W\//, "");
+    if (etag !== undefined && theirs !== undefined && theirs !== etag) {
+      throw this.#unanswered(`it gives the image ${theirs}, not ${etag} as planned`);
+    }
+    const range = /^bytes (\d+)-\d+\/(\d+)$/.exec(headers.get("content-range") ?? "");
+    if (status === 206 && range === null) {
+      throw this.#unanswered("it does not say which part it gives");
+    }
+    const [, start, total] = range ?? ["", "0", headers.get("content-length") ?? byteCount];
+    if (Number(total) !== byteCount) {
+      throw this.#unanswered(`it gives an image of ${total} bytes, not of ${byteCount} as planned`);
+    }
+    return Number(start);
   }
 
   /** Chosen blocks of a snapshot, for healing. @throws {VolcastError} `not-found` when it has not got that. */
@@ -167,9 +216,8 @@ export class HttpPeer implements Peer {
     signal?: AbortSignal,
   ): Promise<ReadableStream<Uint8Array>> {
     const path = `/images/${volumeId}/full/${top}?blocks=${listOfBlocks(vbns)}`;
-    const headers = { "accept-encoding": "identity" };
-    const response = await requestFrom(this, path, { headers, signal });
-    return watched(response.body ?? new Blob([]).stream(), this.name, signal);
+    const response = await requestFrom(this, path, { signal });
+    return bodyOf(response, this.name, { signal, patience: this.patience });
   }
 
   async confirm(site: string, position: SitePosition, signal?: AbortSignal): Promise<void> {
@@ -177,16 +225,21 @@ export class HttpPeer implements Peer {
       method: "PUT",
       body: JSON.stringify(position),
       headers: { "content-type": "application/json" },
+      once: true,
       signal,
     });
     await response.body?.cancel();
   }
 
   async *events(signal: AbortSignal): AsyncGenerator<PeerEvent> {
-    const response = await requestFrom(this, "/events", { signal });
-    if (response.body === null) return;
+    const response = await requestFrom(this, "/events", { once: true, signal });
+    const type = response.headers.get("content-type");
+    if (!type?.startsWith("text/event-stream")) {
+      await response.body?.cancel();
+      throw this.#unanswered(`it gives ${type ?? "nothing"} for events`);
+    }
     yield { type: "connected" };
-    const lines = watched(response.body, this.name, signal)
+    const lines = bodyOf(response, this.name, { signal, patience: this.patience })
       .pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
       .pipeThrough(new TextLineStream() as TransformStream<string, string>);
     for await (const line of lines) {

@@ -7,6 +7,7 @@
 import { ScopeNeeded, TokenNeeded } from "./access.ts";
 import { type ErrorKind, messageOf, VolcastError } from "../core/mod.ts";
 import { Refusal } from "./refusal.ts";
+import { HEADERS } from "./state_headers.ts";
 
 /** Status codes by kind of error: the one place where they are said. */
 export const STATUS: Readonly<Record<ErrorKind, number>> = {
@@ -37,11 +38,11 @@ export function problemResponse(error: unknown, headers: HeadersInit = {}): Resp
   result.set("content-type", "application/problem+json");
   result.set("cache-control", "no-store");
   // HEAD has no body: what is wrong is said here too.
-  result.set("volcast-problem", kind);
+  result.set(HEADERS.problem, kind);
   if (known) {
     const encoded = (text: string) => encodeURIComponent(text.slice(0, 600).toWellFormed());
-    result.set("volcast-problem-title", encoded(messageOf(error)));
-    if (error.hint !== "") result.set("volcast-problem-hint", encoded(error.hint));
+    result.set(HEADERS.problemTitle, encoded(messageOf(error)));
+    if (error.hint !== "") result.set(HEADERS.problemHint, encoded(error.hint));
   }
   // RFC 6750: who may try again with a token, and with which.
   if (error instanceof TokenNeeded) result.set("www-authenticate", error.challenge);

@@ -7,17 +7,18 @@
  */
 
 import { z } from "zod";
-import { VolcastError } from "../core/mod.ts";
+import {
+  isPassing,
+  PATIENCE,
+  type Patience,
+  UnansweredError,
+  VolcastError,
+  waitMsOf,
+} from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import { framesOffset, type Image } from "../image/mod.ts";
-import {
-  backoffOf,
-  pause,
-  type Standby,
-  type StandbyPosition,
-  type TakeOptions,
-} from "../replication/mod.ts";
-import { ERROR_KIND, nameOf, requestJson } from "./client.ts";
+import type { Standby, StandbyPosition, TakeOptions } from "../replication/mod.ts";
+import { ERROR_KIND, fresh, nameOf, requestJson } from "./client.ts";
 import type { ServerOptionsOfClient } from "./credentials.ts";
 import { canonicalPath } from "./image_response.ts";
 import { HEADERS } from "./state_headers.ts";
@@ -28,16 +29,12 @@ const PART_BYTES = { first: 2 ** 20, least: 2 ** 17, most: 2 ** 24 } as const;
 /** A part that takes less time (ms) is followed by a larger one, one that takes more by a smaller one. */
 const PART_MS = { quick: 500, slow: 5_000 } as const;
 /** Longest wait for the answer to a part, ms. */
-const PART_PATIENCE_MS = 60_000;
+const PART_ANSWER_MS = 60_000;
 /** Time between two questions how far the standby is, ms. */
 const POLL_MS = 250;
 /** Longest time that a standby may look at an image without saying anything new: this, and its bytes' time. */
 const WORK_MS = 600_000;
 const WORK_BYTES_PER_MS = 10_000;
-/** Failures in a row that bring nothing before the transfer is left to the next round. */
-const ATTEMPTS = 3;
-/** First pause after a failure, ms. */
-const PAUSE_MS = 100;
 /** Parts in a row that bring nothing before the transfer is given up. */
 const MAX_STALLED = 3;
 
@@ -69,6 +66,7 @@ type Outcome = z.output<typeof OUTCOME>;
 /** See the module. */
 export class HttpStandby implements Standby {
   readonly name: string;
+  readonly patience: Patience;
   readonly #options: ServerOptionsOfClient;
   /** Bytes of the next part. Kept from one transfer to the next: the line is the same. */
   #partBytes: number = PART_BYTES.first;
@@ -86,6 +84,7 @@ export class HttpStandby implements Standby {
     this.name = nameOf(url);
     this.#options = options;
     this.#throttle = options.throttle;
+    this.patience = options.patience ?? PATIENCE;
   }
 
   /** What it is shown. Credentials may change while this lives. */
@@ -100,7 +99,7 @@ export class HttpStandby implements Standby {
 
   async position(signal?: AbortSignal): Promise<StandbyPosition> {
     try {
-      return await requestJson(this, "/standby", POSITION, { signal });
+      return await requestJson(this, `/standby?${fresh()}`, POSITION, { signal });
     } catch (error) {
       if (!(error instanceof VolcastError) || error.kind !== "not-found") throw error;
       throw new VolcastError(
@@ -124,9 +123,11 @@ export class HttpStandby implements Standby {
         // A line that breaks now and then brings a large image nevertheless.
         failures = sent > 0 ? 1 : failures + 1;
         sent = 0;
-        const isTransient = error instanceof VolcastError && ["io", "busy"].includes(error.kind);
-        if (!isTransient || failures >= ATTEMPTS) throw error;
-        await pause(backoffOf(PAUSE_MS, failures), options.signal);
+        const isTransient = isPassing(error) ||
+          error instanceof VolcastError && error.kind === "io" &&
+            !(error instanceof UnansweredError);
+        if (!isTransient || failures >= this.patience.attempts) throw error;
+        await this.patience.pause(waitMsOf(this.patience, failures, error), options.signal);
       }
     }
   }
@@ -190,7 +191,8 @@ export class HttpStandby implements Standby {
           [HEADERS.imageEpoch]: String(options.epoch),
         },
         signal: options.signal,
-        patienceMs: PART_PATIENCE_MS,
+        answerMs: PART_ANSWER_MS,
+        once: true,
       });
       this.#adapt(performance.now() - begin, part.length);
       return outcome;
@@ -214,7 +216,7 @@ export class HttpStandby implements Standby {
     const limitMs = WORK_MS + image.byteCount / WORK_BYTES_PER_MS;
     const begin = Date.now();
     for (;;) {
-      await pause(POLL_MS, signal);
+      await this.patience.pause(POLL_MS, signal);
       signal?.throwIfAborted();
       const { current, coming, failed } = await this.position(signal);
       if (current?.id === image.top.id) return undefined;

@@ -11,6 +11,8 @@ import { historyHeader } from "./history_header.ts";
 
 /** Names of the headers. */
 export const HEADERS = {
+  /** By this alone an answer is told from one of a proxy. */
+  mark: "volcast",
   snapshot: "volcast-snapshot",
   snapshotName: "volcast-snapshot-name",
   age: "volcast-snapshot-age",
@@ -30,6 +32,9 @@ export const HEADERS = {
   imageEpoch: "volcast-image-epoch",
   wantsPlane: "volcast-wants-plane",
   seal: "volcast-seal",
+  problem: "volcast-problem",
+  problemTitle: "volcast-problem-title",
+  problemHint: "volcast-problem-hint",
 } as const;
 
 /** Sets the headers on an answer. */

@@ -84,6 +84,8 @@ export interface ApplyOptions {
   readonly drainMs?: number;
   /** Bytes between two records of progress; 64 MiB by default. */
   readonly recordBytes?: number;
+  /** A frame that is wrong may be so because of the line: those before it are kept all the same. */
+  readonly isOverLine?: boolean;
   /** Ends the transfer between two frames; what has arrived is recorded. */
   readonly signal?: AbortSignal;
   /**
@@ -369,6 +371,9 @@ class Transfer {
       crcs[this.#done++] = sealFrame(frame, start, count);
       byteCount += frame.length;
       frames.advance();
+      // Reading much of it back takes long: somebody waits to see that it goes on.
+      const { header } = this.#index!;
+      this.#options.progress?.(framesOffset(header) + byteCount, header.byteCount);
     };
     const limit = transfer.frames;
     const done = () => this.#done;
@@ -380,7 +385,8 @@ class Transfer {
 
   /**
    * The transfer ended early: what has arrived is recorded for the next one. Not if something was wrong
-   * with it: the next one begins anew then, or it would fail in the same way for ever.
+   * with it: the next one begins anew then, or it would fail in the same way for ever. A frame that came
+   * over a line may have been wrong on its way; it is none of what has arrived.
    */
   async #keepProgress(error: unknown): Promise<void> {
     const volume = this.#volume;
@@ -388,7 +394,8 @@ class Transfer {
     try {
       const isDamaged = error instanceof VolcastError &&
         ["damaged", "untrusted"].includes(error.kind) &&
-        !(error.cause instanceof CutError);
+        !(error.cause instanceof CutError) &&
+        !(this.#options.isOverLine === true && this.#done !== this.#index?.header.frameCount);
       if (!isDamaged && this.#index !== undefined && this.#done > 0) {
         await this.#record(this.#index.header, this.#done);
       } else if (isDamaged && volume.local.transfer !== undefined) {

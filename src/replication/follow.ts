@@ -4,8 +4,17 @@
  * @module
  */
 
-import { messageOf, shortList, VolcastError } from "../core/mod.ts";
+import {
+  messageOf,
+  PATIENCE,
+  type Patience,
+  pause,
+  shortList,
+  VolcastError,
+  waitMsOf,
+} from "../core/mod.ts";
 import type { Flushed } from "../volume/mod.ts";
+import { patienceBetween } from "./mirror_loop.ts";
 import type { Node } from "./node.ts";
 import type { Peer } from "./peer.ts";
 import type { Puller, PullResult } from "./pull.ts";
@@ -18,6 +27,11 @@ export interface FollowOptions {
   /** Told of each pull that did something or failed. */
   readonly log: (text: string) => void;
 }
+
+/** Pauses before a parent is listened to again. */
+const LISTENING: Patience = { ...PATIENCE, firstMs: 2_000, limitMs: 60_000 };
+/** A connection that lasted this long is no failure when it ends, ms. */
+const LASTED_MS = 10_000;
 
 /** Runs until `signal` fires or the node is promoted; failures are told and tried again. */
 export async function follow(
@@ -45,12 +59,17 @@ export async function follow(
     announced = true;
     wake();
   });
+  const failed: Failed = { count: 0 };
   while (!ending.signal.aborted) {
     announced = false;
-    await pullOnce(node, puller, options, ending.signal);
+    await pullOnce(node, puller, { ...options, failed }, ending.signal);
     if (announced) continue;
+    const { everyMs } = options;
+    const waitMs = failed.count === 0
+      ? everyMs * (0.9 + Math.random() / 5)
+      : waitMsOf(patienceBetween(everyMs), failed.count, failed.last);
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, options.everyMs * (0.9 + Math.random() / 5));
+      const timer = setTimeout(resolve, waitMs);
       wake = () => {
         clearTimeout(timer);
         resolve();
@@ -63,25 +82,39 @@ export async function follow(
   signal.removeEventListener("abort", end);
 }
 
+/** Pulls that failed in a row. */
+interface Failed {
+  count: number;
+  last?: unknown;
+  /** What was said of it: the same is not said again. */
+  told?: string;
+}
+
 async function pullOnce(
   node: Node,
   puller: Puller,
-  options: FollowOptions,
+  { failed, log }: FollowOptions & { failed: Failed },
   signal: AbortSignal,
 ): Promise<void> {
   try {
     const result = await puller.pull(signal);
+    failed.count = 0;
+    delete failed.told;
     if (result.unconfirmed !== node.unconfirmed && result.unconfirmed !== undefined) {
-      options.log(`The parent does not know where this node stands: ${result.unconfirmed}`);
+      log(`The parent does not know where this node stands: ${result.unconfirmed}`);
     }
     node.unconfirmed = result.unconfirmed;
     if (result.kind === "current") return;
-    options.log(describe(result));
+    log(describe(result));
     node.events.emit({ type: "pull", result: result.kind, message: describe(result) });
   } catch (error) {
     if (signal.aborted) return;
+    failed.count++;
+    failed.last = error;
     const hint = error instanceof VolcastError && error.hint !== "" ? `. ${error.hint}` : "";
-    options.log(`${messageOf(error)}${hint}`);
+    const text = `${messageOf(error)}${hint}`;
+    if (text !== failed.told) log(text);
+    failed.told = text;
     node.events.emit({ type: "pull", result: "failed", message: messageOf(error) });
   }
 }
@@ -108,23 +141,21 @@ async function listen(
   signal: AbortSignal,
   announced: () => void,
 ): Promise<void> {
+  let failures = 0;
   for (let turn = 0; !signal.aborted; turn++) {
     const peer = options.parents[turn % options.parents.length];
+    const begin = performance.now();
+    let reason: unknown;
     try {
       // What was announced before it could be heard, at a restart of the parent above all, is asked for.
       for await (const { type } of peer.events(signal)) {
         if (type === "master" || type === "connected") announced();
       }
-    } catch {
+    } catch (error) {
       // Pulls go on by the clock meanwhile; they report what is wrong with the parent.
+      reason = error;
     }
-    if (signal.aborted) return;
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, 1000 + Math.random() * 1000);
-      signal.addEventListener("abort", () => {
-        clearTimeout(timer);
-        resolve();
-      }, { once: true });
-    });
+    failures = performance.now() - begin < LASTED_MS ? failures + 1 : 1;
+    await pause(waitMsOf(LISTENING, failures, reason), signal);
   }
 }

@@ -72,6 +72,7 @@ export class Mirror {
   /** The consistency point up to which nothing waits. */
   #settledCp = -1;
   #phase: MirrorPhase = "idle";
+  #since = Date.now();
   #aliveAt = Date.now();
   #standsOn: { id: string; name: string } | undefined;
   #succeededAt: number | undefined;
@@ -95,6 +96,7 @@ export class Mirror {
       to: this.#standby.name,
       name: this.#name,
       phase: this.#phase,
+      since: this.#since,
       aliveAt: this.#aliveAt,
       standsOn: this.#standsOn,
       succeededAt: this.#succeededAt,
@@ -347,6 +349,7 @@ export class Mirror {
 
   #enter(phase: MirrorPhase): void {
     this.#phase = phase;
+    this.#since = Date.now();
     this.#alive();
   }
 

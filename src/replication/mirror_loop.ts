@@ -5,10 +5,10 @@
  * @module
  */
 
-import { messageOf, VolcastError } from "../core/mod.ts";
+import { messageOf, PATIENCE, type Patience, pause, VolcastError, waitMsOf } from "../core/mod.ts";
 import type { Mirror } from "./mirror.ts";
 import type { MirrorResult } from "./mirror_status.ts";
-import { backoffOf, pause } from "./pause.ts";
+import { guarded } from "./watchdog.ts";
 
 /** Settings of {@linkcode keepMirrored}. */
 export interface MirrorLoopOptions {
@@ -48,7 +48,7 @@ export async function keepMirrored(
       const text = `${messageOf(error)}${hint}`;
       if (text !== told) log(text);
       told = text;
-      waitMs = backoffOf(Math.min(everyMs, 500), ++failures, Math.max(everyMs, 10_000));
+      waitMs = waitMsOf(patienceBetween(everyMs), ++failures, error);
     }
     await pause(Math.max(0, waitMs), signal);
   }
@@ -63,37 +63,35 @@ export function describeRound(mirror: Rounds, result: MirrorResult): string {
     `${result.bytes} bytes, ${(result.ms / 1000).toFixed(2)} s`;
 }
 
+/** Pauses after failures: short ones first, then about as long as between rounds that go well. */
+export function patienceBetween(everyMs: number): Patience {
+  return {
+    ...PATIENCE,
+    firstMs: Math.min(everyMs, 1_000),
+    limitMs: Math.max(everyMs, 10_000),
+  };
+}
+
 /** A round that is ended when nothing happens in it for too long. */
-async function watchedRound(
+function watchedRound(
   mirror: Rounds,
   { log, stuckMs = 120_000 }: MirrorLoopOptions,
   signal: AbortSignal,
 ): Promise<MirrorResult> {
-  const ending = new AbortController();
-  const abort = () => ending.abort(signal.reason);
-  signal.addEventListener("abort", abort);
-  let told = false;
-  const timer = setInterval(() => {
-    const { aliveAt, phase, to } = mirror.status;
-    const silentMs = Date.now() - aliveAt;
-    if (silentMs < stuckMs || told) return;
-    told = true;
-    const stuck = new VolcastError(
-      "io",
-      `Cannot go on mirroring to ${to}: nothing has happened for ${
-        Math.round(silentMs / 1000)
-      } s ` +
-        `(${phase})`,
-      phase === "snapshot" ? "Somebody else has the volume, say a long import" : "",
-    );
+  return guarded((ending) => mirror.round(ending), {
+    beat: () => `${mirror.status.phase} ${mirror.status.aliveAt}`,
+    limitMs: () => stuckMs,
+    stuck: (silentMs) => {
+      const { phase, to } = mirror.status;
+      return new VolcastError(
+        "io",
+        `Cannot go on mirroring to ${to}: nothing has happened for ${
+          Math.round(silentMs / 1000)
+        } s (${phase})`,
+        phase === "snapshot" ? "Somebody else has the volume, say a long import" : "",
+      );
+    },
     // Waiting for the volume itself cannot be cut short; the rest ends with the signal.
-    log(messageOf(stuck));
-    ending.abort(stuck);
-  }, Math.max(10, stuckMs / 10));
-  try {
-    return await mirror.round(ending.signal);
-  } finally {
-    clearInterval(timer);
-    signal.removeEventListener("abort", abort);
-  }
+    log,
+  }, signal);
 }

@@ -33,6 +33,8 @@ export interface MirrorStatus {
   /** Its name among sites, once known. */
   readonly name: string | undefined;
   readonly phase: MirrorPhase;
+  /** When the phase began, ms since 1970. */
+  readonly since: number;
   /** When the phase began, or something happened in it last; ms since 1970. */
   readonly aliveAt: number;
   /** Where the standby stood when it was heard last. */

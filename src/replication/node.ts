@@ -10,6 +10,7 @@ import { MASTER, Mutex, type SiteState, type Volume } from "../volume/mod.ts";
 import { NodeEvents } from "./events.ts";
 import type { Mirror } from "./mirror.ts";
 import type { SitePosition } from "./peer.ts";
+import { PullWatch } from "./pull_status.ts";
 import type { Receiver } from "./receiver.ts";
 import type { Scrub } from "./scrub.ts";
 import type { Trust } from "./trust.ts";
@@ -37,6 +38,8 @@ export class Node {
   /** Nodes above, nearest first, as the parent told. */
   chain: readonly string[] = [];
   upstream: Upstream | undefined;
+  /** How pulling goes; at a node that has parents. */
+  readonly watch: PullWatch = new PullWatch();
   /** Why the parent does not know where this node stands, `undefined` when it does. */
   unconfirmed: string | undefined;
   /** Bytes of a transfer under way. */

@@ -34,6 +34,8 @@ export interface PeerPlan {
   /** Exact bytes of the stream. */
   readonly byteCount: number;
   readonly blockCount: number;
+  /** Tag of these very bytes, the same at every parent; absent where it is not told. */
+  readonly etag?: string;
   /** The id that was asked since, where the parent lacks nothing but its plane to make an increment. */
   readonly wantsPlane?: string;
   /** Names of the parent and of the nodes above it, nearest first. */

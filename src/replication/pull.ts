@@ -11,33 +11,44 @@
  *    knows this node's snapshot and its master is another one.
  * 3. An origin pulls nothing; a parent whose history went apart from this node's, or that is of an older
  *    epoch, is not followed: neither is changed in silence (see `volume/history.ts`).
- * 4. Readers are served from the old root until the flip, and from the old file until the new one is
+ * 4. Silence, a broken line and what something between here and a parent answers are never its "no": they
+ *    lead to another attempt or another parent, and not to a full image in the place of an increment.
+ * 5. Every wait ends: with an answer, with the patience for it, or with the watchdog (`watchdog.ts`).
+ * 6. Readers are served from the old root until the flip, and from the old file until the new one is
  *    complete.
  *
  * @module
  */
 
-import { messageOf, VolcastError } from "../core/mod.ts";
+import {
+  askedMsOf,
+  isPassing,
+  messageOf,
+  orAborted,
+  PATIENCE,
+  type Patience,
+  retrying,
+  UnansweredError,
+  VolcastError,
+  waitMsOf,
+} from "../core/mod.ts";
 import { decodeSeal, type Seal, sealedId } from "../format/mod.ts";
 import { type Applied, type ApplyOptions, type ImageSource, planeImage } from "../image/mod.ts";
 import { relationOf, type Volume } from "../volume/mod.ts";
 import type { Node } from "./node.ts";
-import { backoffOf, pause } from "./pause.ts";
 import type { Peer, PeerPlan, PeerRequest } from "./peer.ts";
 import { receiveImage, type ReceiveOptions } from "./receive.ts";
 import { noteSeal, type Trust } from "./trust.ts";
-
-/** Longest time that a parent may make this node wait before it is asked again, ms. */
-const LONGEST_WAIT_MS = 60_000;
+import { guarded } from "./watchdog.ts";
 
 /** Settings of a {@linkcode Puller}. */
 export interface PullOptions extends Pick<ReceiveOptions, "volumeOptions" | "drainMs" | "opened"> {
   /** In order of preference. */
   readonly parents: readonly Peer[];
-  /** Failures in a row without a byte of progress before a pull gives up; 5 by default. */
-  readonly attempts?: number;
-  /** First pause between attempts, ms; doubles each time. 200 by default. */
-  readonly backoffMs?: number;
+  /** How often parents are asked again, and when. */
+  readonly patience?: Patience | undefined;
+  /** Longest time in which nothing happens before a pull is ended, ms; 120,000 by default. */
+  readonly stuckMs?: number | undefined;
   /** `all`: takes every snapshot that is newer than the one here, and keeps them. */
   readonly snapshots?: "all" | undefined;
   /** Pointer of the parent's that is followed; its master by default. */
@@ -73,7 +84,12 @@ export class Puller {
    * @throws {VolcastError} `io` when no parent can be reached; `diverged`, `damaged` from them.
    */
   pull(signal?: AbortSignal): Promise<PullResult> {
-    this.#running ??= this.#node.pulling((ending) => this.#pull(ending), signal)
+    const { watch } = this.#node;
+    this.#running ??= this.#node.pulling(
+      (ending) =>
+        guarded((stopping) => this.#pull(stopping), watch.guarded(this.#options.stuckMs), ending),
+      signal,
+    )
       .finally(() => this.#running = undefined);
     return this.#running;
   }
@@ -82,107 +98,139 @@ export class Puller {
     const node = this.#node;
     if (node.volumeIfAny?.role === "origin") throw isOrigin(node);
     try {
-      const { peer, plan } = await this.#ask(signal);
-      const current = node.volumeIfAny?.current;
-      if (current?.id === plan.top) {
-        await this.#keepSeal(plan);
-        return {
-          kind: "current",
-          snapshot: current.id,
-          name: current.name,
-          ...await this.#confirm(peer, signal),
-        };
-      }
-      const applied = await this.#takeOrFull(peer, plan, signal).catch((error) => {
-        const isSuspect = error instanceof VolcastError &&
-          ["damaged", "untrusted"].includes(error.kind);
-        if (isSuspect) this.#suspect = peer;
-        throw error;
-      });
+      const result = await this.#pullOnce(signal);
+      node.watch.succeeded();
+      return result;
+    } catch (error) {
+      // What broke when the watchdog ended it broke because of that.
+      const reason = signal.reason instanceof VolcastError ? signal.reason : error;
+      const parent = node.upstream?.parent ?? this.#options.parents[0].name;
+      node.upstream = { ...node.upstream, parent, error: messageOf(reason) };
+      node.watch.failed(messageOf(reason));
+      throw reason;
+    }
+  }
+
+  async #pullOnce(signal: AbortSignal): Promise<PullResult> {
+    const node = this.#node;
+    const { peer, plan } = await this.#ask(signal);
+    const current = node.volumeIfAny?.current;
+    if (current?.id === plan.top) {
+      await this.#keepSeal(plan);
       return {
-        kind: applied.base === undefined ? "full" : "increment",
-        parent: peer.name,
-        ...applied,
+        kind: "current",
+        snapshot: current.id,
+        name: current.name,
         ...await this.#confirm(peer, signal),
       };
-    } catch (error) {
-      const parent = node.upstream?.parent ?? this.#options.parents[0].name;
-      node.upstream = { ...node.upstream, parent, error: messageOf(error) };
-      throw error;
     }
+    node.watch.enter("receiving", peer.name);
+    const applied = await this.#takeOrFull(peer, plan, signal).catch((error) => {
+      const isSuspect = error instanceof VolcastError &&
+        ["damaged", "untrusted"].includes(error.kind);
+      if (isSuspect) this.#suspect = peer;
+      throw error;
+    });
+    // Whoever was passed over since then gets another chance with the next image.
+    this.#suspect = undefined;
+    return {
+      kind: applied.base === undefined ? "full" : "increment",
+      parent: peer.name,
+      ...applied,
+      ...await this.#confirm(peer, signal),
+    };
   }
 
   /** Takes an image; where there is no room to stage one since a shadow, a full one in its place. */
-  async #takeOrFull(peer: Peer, plan: PeerPlan, signal: AbortSignal): Promise<Applied> {
+  async #takeOrFull(peer: Peer, first: PeerPlan, signal: AbortSignal): Promise<Applied> {
     try {
-      return await this.#take(peer, plan, signal);
+      return await this.#take(peer, first, signal);
     } catch (error) {
-      const isSinceShadow = plan.base?.includes("~") === true;
+      const isSinceShadow = first.base?.includes("~") === true;
       const lacksRoom = error instanceof VolcastError && error.kind === "full";
       if (!isSinceShadow || !lacksRoom || this.#node.volume.poisoned !== undefined) throw error;
-      return await this.#take(peer, await peer.plan(this.#request(undefined), signal), signal);
+      const plan = await orAborted(peer.plan(this.#request(undefined), signal), signal);
+      return await this.#take(peer, plan, signal);
     }
   }
 
-  /** The first parent, in order of preference, that can serve. */
-  async #ask(signal?: AbortSignal): Promise<{ peer: Peer; plan: PeerPlan }> {
+  /** The first parent, in order of preference, that can serve; all are asked again where that may help. */
+  async #ask(signal: AbortSignal): Promise<{ peer: Peer; plan: PeerPlan }> {
+    const patience = this.#patience;
+    for (let round = 1;; round++) {
+      const failures: unknown[] = [];
+      for (const peer of this.#inOrder()) {
+        this.#node.watch.enter("asking", peer.name);
+        try {
+          return { peer, plan: await this.#askOne(peer, signal) };
+        } catch (error) {
+          signal.throwIfAborted();
+          failures.push(error);
+        }
+      }
+      // One that says "not now" itself is asked again with the next pull, or when it announces a master.
+      const passing = failures.filter((one) => one instanceof UnansweredError && isPassing(one))
+        .sort((a, b) => askedMsOf(b) - askedMsOf(a));
+      if (passing.length === 0 || round >= patience.attempts) throw noneOf(failures);
+      this.#node.watch.enter("asking");
+      await patience.pause(waitMsOf(patience, round, passing[0]), signal);
+      signal.throwIfAborted();
+    }
+  }
+
+  /** What a parent would send, if that may be taken. */
+  async #askOne(peer: Peer, signal: AbortSignal): Promise<PeerPlan> {
     const node = this.#node;
     const current = node.volumeIfAny?.current;
-    const failures: unknown[] = [];
-    for (const peer of this.#inOrder()) {
-      try {
-        const plan = await this.#plan(peer, signal);
-        if (plan.chain.includes(node.name)) throw loop(node.name, peer, plan);
-        const volumeId = node.volumeIfAny?.volumeId;
-        if (volumeId !== undefined && volumeId !== plan.volumeId) {
-          throw otherVolume(peer, plan.volumeId, volumeId);
-        }
-        checkHistory(peer, plan, node.volumeIfAny);
-        node.trust?.check({ ...plan, from: peer.name }, node.volumeIfAny);
-        const behind = current !== undefined && plan.base === undefined &&
-          plan.top !== current.id && cpOf(plan.top) < current.cp;
-        if (behind) throw isBehind(peer, plan, current.name);
-        node.chain = plan.chain;
-        node.upstream = {
-          parent: peer.name,
-          snapshot: plan.top,
-          name: plan.topName,
-          seenAt: Date.now(),
-        };
-        return { peer, plan };
-      } catch (error) {
-        signal?.throwIfAborted();
-        failures.push(error);
-      }
+    const plan = await this.#plan(peer, signal);
+    if (plan.chain.includes(node.name)) throw loop(node.name, peer, plan);
+    const volumeId = node.volumeIfAny?.volumeId;
+    if (volumeId !== undefined && volumeId !== plan.volumeId) {
+      throw otherVolume(peer, plan.volumeId, volumeId);
     }
-    if (failures.length === 1) throw failures[0];
-    const diverged = failures.find((one) => one instanceof VolcastError && one.kind === "diverged");
-    throw new VolcastError(
-      diverged === undefined ? "io" : "diverged",
-      `Cannot pull: none of ${failures.length} parents can serve (${
-        failures.map(messageOf).join("; ")
-      })`,
-      (diverged as VolcastError | undefined)?.hint,
-    );
+    checkHistory(peer, plan, node.volumeIfAny);
+    node.trust?.check({ ...plan, from: peer.name }, node.volumeIfAny);
+    const behind = current !== undefined && plan.base === undefined &&
+      plan.top !== current.id && cpOf(plan.top) < current.cp;
+    if (behind) throw isBehind(peer, plan, current.name);
+    node.chain = plan.chain;
+    node.upstream = {
+      parent: peer.name,
+      snapshot: plan.top,
+      name: plan.topName,
+      seenAt: Date.now(),
+    };
+    return plan;
   }
 
   /** What a parent would send; where it lacks but the plane of what is here, after bringing that. */
-  async #plan(peer: Peer, signal?: AbortSignal): Promise<PeerPlan> {
+  async #plan(peer: Peer, signal: AbortSignal): Promise<PeerPlan> {
     const node = this.#node;
     const volume = node.volumeIfAny;
     const current = volume?.current;
     const request = this.#request(current?.id);
-    const plan = await peer.plan(request, signal);
+    const plan = await orAborted(peer.plan(request, signal), signal);
     if (current === undefined || plan.wantsPlane !== current.id) return plan;
     try {
-      await peer.bringPlane(node.name, planeImage(volume!, current), signal);
+      await retrying(
+        () => orAborted(peer.bringPlane(node.name, planeImage(volume!, current), signal), signal),
+        { patience: this.#patience, signal },
+      );
     } catch (error) {
-      // A full image does as well; why it is one is told with what it brings.
+      signal.throwIfAborted();
       if (!(error instanceof VolcastError)) throw error;
-      signal?.throwIfAborted();
+      if (!isRefusal(error)) throw planeNotBrought(peer, current.name, error);
+      // A full image does as well; why it is one is told with what it brings.
       return plan;
     }
-    return await peer.plan(request, signal);
+    const next = await orAborted(peer.plan(request, signal), signal);
+    if (next.wantsPlane !== current.id) return next;
+    const reason = new UnansweredError("it asks for it again", "", { isPassing: true });
+    throw planeNotBrought(peer, current.name, reason);
+  }
+
+  get #patience(): Patience {
+    return this.#options.patience ?? PATIENCE;
   }
 
   #request(since: string | undefined): PeerRequest {
@@ -202,12 +250,13 @@ export class Puller {
       : [...parents.filter((peer) => peer !== this.#suspect), this.#suspect];
   }
 
-  async #take(peer: Peer, plan: PeerPlan, signal?: AbortSignal): Promise<Applied> {
+  async #take(peer: Peer, plan: PeerPlan, signal: AbortSignal): Promise<Applied> {
     const source = this.#source(peer, plan, signal);
     const { trust } = this.#node;
     const applied = await receiveImage(this.#node, plan, source, {
       ...this.#options,
-      ...(signal === undefined ? {} : { signal }),
+      progress: (done, total) => this.#node.watch.progress(done, total),
+      signal,
       ...(trust === undefined ? {} : believing(trust, plan.seal!, decodeSeal(plan.seal!))),
     });
     if (trust === undefined) await this.#keepSeal(plan);
@@ -224,35 +273,49 @@ export class Puller {
     await volume.updateLocal((state) => noteSeal(state, bytes, seal));
   }
 
-  #source(first: Peer, plan: PeerPlan, signal?: AbortSignal): ImageSource {
-    const { parents, attempts = 5, backoffMs = 200 } = this.#options;
+  #source(first: Peer, plan: PeerPlan, signal: AbortSignal): ImageSource {
+    const patience = this.#patience;
+    const { watch } = this.#node;
     // The one that was asked first, then the others in order: they have the same bytes.
-    const order = [first, ...parents.filter((peer) => peer !== first)];
+    const order = [first, ...this.#options.parents.filter((peer) => peer !== first)];
+    /** How each failed last: who asked to be left alone is. */
+    const failed = new Map<Peer, unknown>();
     let turn = 0;
     let failures = 0;
+    const peerNow = () => order[turn % order.length];
+    const wait = async () => {
+      const waitMs = waitMsOf(patience, Math.max(1, failures), failed.get(peerNow()));
+      await patience.pause(waitMs, signal);
+      signal.throwIfAborted();
+    };
     return {
       open: async (offset) => {
         for (;;) {
+          const peer = peerNow();
+          watch.enter("receiving", peer.name);
           try {
-            return await order[turn % order.length].open(plan, offset, signal);
+            const stream = await orAborted(peer.open(plan, offset, signal), signal);
+            failed.delete(peer);
+            return stream;
           } catch (error) {
-            signal?.throwIfAborted();
-            turn++;
-            if (++failures >= attempts * order.length) throw error;
-            // Who has all it can do says when; until then others are asked.
-            const wanted = error instanceof VolcastError ? error.retryAfterMs ?? 0 : 0;
-            const waitMs = failures % order.length === 0 ? Math.min(wanted, LONGEST_WAIT_MS) : 0;
-            await pause(Math.max(waitMs, backoffOf(backoffMs, failures)), signal);
+            signal.throwIfAborted();
+            failed.set(peer, error);
+            failures++;
+            // Whoever would answer the same again is not asked for this image any more.
+            if (isFinal(error)) order.splice(turn % order.length, 1);
+            else turn++;
+            if (failures >= patience.attempts * order.length) throw error;
+            await wait();
           }
         }
       },
       retry: async (error, progressed) => {
-        if (signal?.aborted) return false;
+        if (signal.aborted) return false;
         failures = progressed ? 0 : failures + 1;
         // What came was wrong, not just cut: ask somebody else.
         if (error instanceof VolcastError || failures > 1) turn++;
-        if (failures >= attempts) return false;
-        await pause(backoffOf(backoffMs, failures), signal);
+        if (failures >= patience.attempts) return false;
+        await wait();
         return true;
       },
     };
@@ -262,15 +325,56 @@ export class Puller {
    * Tells the parent where this node stands, each time: the parent may have forgotten. A failure is not
    * one of the pull, but it is told, since the parent keeps nothing for a node that it does not know.
    */
-  async #confirm(peer: Peer, signal?: AbortSignal): Promise<{ unconfirmed?: string }> {
+  async #confirm(peer: Peer, signal: AbortSignal): Promise<{ unconfirmed?: string }> {
     const node = this.#node;
+    node.watch.enter("confirming", peer.name);
     try {
-      await peer.confirm(node.name, node.position(), signal);
+      await retrying(
+        () => orAborted(peer.confirm(node.name, node.position(), signal), signal),
+        { patience: this.#patience, signal },
+      );
       return {};
     } catch (error) {
       return { unconfirmed: messageOf(error) };
     }
   }
+}
+
+/** Whether the same question would be answered in the same way. */
+function isFinal(error: unknown): boolean {
+  if (error instanceof UnansweredError) return !error.isPassing;
+  return error instanceof VolcastError && !["io", "busy"].includes(error.kind);
+}
+
+/** Statuses of somebody between here and a parent who will never let through what was asked. */
+const NEVER_PASSES = [405, 413, 501];
+
+/** Whether a parent said that it does not want something, or nobody will ever let it through. */
+function isRefusal(error: VolcastError): boolean {
+  if (error instanceof UnansweredError) return NEVER_PASSES.includes(error.status ?? 0);
+  return error.kind !== "io" && error.kind !== "busy";
+}
+
+function planeNotBrought(peer: Peer, name: string, error: VolcastError): VolcastError {
+  return new UnansweredError(
+    `Cannot bring the plane of '${name}' to ${peer.name}, which needs it for an increment: ${error.message}`,
+    "It is tried again, and no full image is taken meanwhile; a proxy has to let PUT /sites/.../plane pass",
+    { isPassing: false, retryAfterMs: error.retryAfterMs },
+  );
+}
+
+/** Why nobody can serve. */
+function noneOf(failures: readonly unknown[]): unknown {
+  if (failures.length === 1) return failures[0];
+  const diverged = failures.find((one) => one instanceof VolcastError && one.kind === "diverged");
+  return new VolcastError(
+    diverged === undefined ? "io" : "diverged",
+    `Cannot pull: none of ${failures.length} parents can serve (${
+      failures.map(messageOf).join("; ")
+    })`,
+    (diverged as VolcastError | undefined)?.hint,
+    { retryAfterMs: Math.max(...failures.map(askedMsOf)) },
+  );
 }
 
 /** How an image is looked at before it becomes current, where not everybody is believed. */

@@ -41,6 +41,8 @@ export interface ReceiveOptions extends Pick<ApplyOptions, "accept" | "authentic
   readonly drainMs?: number;
   /** Ends the transfer between two frames. */
   readonly signal?: AbortSignal;
+  /** Called with bytes that came, or were here, and bytes in all. */
+  readonly progress?: (done: number, total: number) => void;
   /** Looks at a volume that is complete, before it takes the place of another; throws to refuse it. */
   readonly check?: (volume: Volume) => void;
   /** Called for a volume that took the place of another. */
@@ -61,11 +63,13 @@ export async function receiveImage(
   const { top } = image;
   const applyOptions: ApplyOptions = {
     drainMs,
+    isOverLine: true,
     ...(signal === undefined ? {} : { signal }),
     ...(accept === undefined ? {} : { accept }),
     ...(authenticate === undefined ? {} : { authenticate }),
     progress: (done, total) => {
       node.transfer = { top, done, total };
+      options.progress?.(done, total);
       node.events.emit({ type: "progress", top, done, total });
     },
     flushed: (flushed) => node.events.emit({ type: "flush", ...flushed }),

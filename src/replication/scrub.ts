@@ -19,13 +19,12 @@
  * @module
  */
 
-import { BitPlane, messageOf, Pace, pageCountOf, VolcastError } from "../core/mod.ts";
+import { BitPlane, messageOf, Pace, pageCountOf, pause, VolcastError } from "../core/mod.ts";
 import { BLOCK_SIZE } from "../format/mod.ts";
 import { type BadBlock, listOfBlocks, lookAtRoot, membership, rootsOf } from "../image/mod.ts";
 import type { BlockUse, ScrubPlace, Snapshot, Volume } from "../volume/mod.ts";
 import { Healer, type Relative } from "./healer.ts";
 import type { Node } from "./node.ts";
-import { pause } from "./pause.ts";
 
 /** Settings of a {@linkcode Scrub}. */
 export interface ScrubOptions {

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { tarFromEntries, type TreeEntry } from "../../src/archive/mod.ts";
-import { VolcastError } from "../../src/core/mod.ts";
+import { PATIENCE, VolcastError } from "../../src/core/mod.ts";
 import { INO } from "../../src/format/mod.ts";
 import { HttpPeer, type RunningServer, startServer } from "../../src/http/mod.ts";
 import { historyHeader, parseHistory } from "../../src/http/history_header.ts";
@@ -26,7 +26,7 @@ import { until } from "../helpers/until.ts";
 
 const TOKEN = "test-token";
 const ADMIN = { authorization: `Bearer ${TOKEN}` } as const;
-const QUICK = { attempts: 3, backoffMs: 1, drainMs: 0 } as const;
+const QUICK = { patience: { ...PATIENCE, attempts: 3, firstMs: 1 }, drainMs: 0 } as const;
 const LOCAL = { localWrites: true } as const;
 
 /** A node that is served. */

@@ -3,7 +3,7 @@
  */
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { VolcastError } from "../../src/core/mod.ts";
+import { PATIENCE, VolcastError } from "../../src/core/mod.ts";
 import { INO } from "../../src/format/mod.ts";
 import {
   Image,
@@ -166,7 +166,7 @@ function read(volume: Volume, at = "master"): string {
   }
 }
 
-const quick = { attempts: 3, backoffMs: 1, drainMs: 0 };
+const quick = { patience: { ...PATIENCE, attempts: 3, firstMs: 1 }, drainMs: 0 };
 
 Deno.test("Puller takes a full image first, then increments, down a chain", async () => {
   await using world = new World();
@@ -372,7 +372,7 @@ Deno.test("Puller with all snapshots keeps the history, through cuts and across 
   const paris = world.site("paris");
   const [near, far] = [new LocalPeer(origin), new LocalPeer(paris)];
   const keeping = (node: Node, parents: LocalPeer[]) =>
-    new Puller(node, { parents, snapshots: "all", drainMs: 0, backoffMs: 1 });
+    new Puller(node, { parents, snapshots: "all", ...quick });
   const first = await keeping(paris, [near]).pull();
   if (first.kind === "current") throw new Error("nothing came");
   assertEquals(first.along, ["june1", "june2"]);

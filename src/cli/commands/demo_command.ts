@@ -9,7 +9,7 @@ import { format as formatBytes } from "@std/fmt/bytes";
 import { z } from "zod";
 import { importTree } from "../../archive/mod.ts";
 import { VolcastError } from "../../core/mod.ts";
-import { HttpPeer, type RunningServer, startServer } from "../../http/mod.ts";
+import { HttpPeer, requestFrom, type RunningServer, startServer } from "../../http/mod.ts";
 import { follow, Node, Puller } from "../../replication/mod.ts";
 import { createVolumeFile, fsck, MASTER } from "../../volume/mod.ts";
 import { defineCommand } from "../command.ts";
@@ -166,7 +166,7 @@ class Demo {
   async #compare(nodes: readonly Node[]): Promise<void> {
     const answers: string[] = [];
     for (const url of [this.urls.origin, this.urls.paris, this.urls.rome]) {
-      const response = await fetch(`${url}/files/index.html`);
+      const response = await requestFrom({ name: url, token: undefined }, "/files/index.html");
       answers.push(`${response.headers.get("etag")} ${await response.text()}`);
     }
     if (new Set(answers).size !== 1) {

@@ -6,7 +6,7 @@
 
 import { z } from "zod";
 import { messageOf, VolcastError } from "../../core/mod.ts";
-import { nameOf } from "../../http/mod.ts";
+import { answerFrom, bodyOf, nameOf } from "../../http/mod.ts";
 import { defineRemoteCommand } from "../command.ts";
 import type { CommandCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
@@ -82,19 +82,17 @@ async function waitUntilReady(
 /** Why a server is not ready; `undefined` when it is. */
 async function notReady(
   url: string,
-  patienceMs: number,
+  answerMs: number,
   { client }: CommandCredentials,
 ): Promise<string | undefined> {
   try {
-    const response = await fetch(`${nameOf(url)}/readyz`, {
-      signal: AbortSignal.timeout(patienceMs),
-      ...(client === undefined ? {} : { client }),
-    });
-    const text = await response.text();
-    if (response.status === 200) return undefined;
+    const server = { name: nameOf(url), token: undefined, client };
+    const response = await answerFrom(server, "/readyz", { answerMs });
+    const text = await new Response(bodyOf(response, url) as BodyInit).text();
+    // A page of a portal says 200, too.
+    if (response.status === 200 && text === "ready\n") return undefined;
     return text.trim().replace(/^not ready: /, "").slice(0, 200) || `status ${response.status}`;
   } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    return messageOf(cause);
+    return messageOf(error);
   }
 }

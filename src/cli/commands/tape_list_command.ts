@@ -80,7 +80,7 @@ async function inspect(
   names: readonly string[],
   options: WithCredentials & { check: boolean; signal: AbortSignal },
 ): Promise<Row[]> {
-  await using media = new Media(options.signal, options.credentials);
+  await using media = new Media(options.signal, options);
   const rows: Row[] = [];
   for (const name of names) {
     try {

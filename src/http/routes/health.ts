@@ -12,6 +12,7 @@ import { MASTER, sitePins, type Volume } from "../../volume/mod.ts";
 import { volumeStatus } from "../describe.ts";
 import type { Env, RouteContext } from "../env.ts";
 import { mirroringJson, mirroringMetrics } from "../mirror_status.ts";
+import { pullJson, pullMetrics } from "../pull_status.ts";
 import { scrubMetrics } from "../scrub_status.ts";
 import { trafficMetrics } from "../traffic_metrics.ts";
 
@@ -109,6 +110,7 @@ function statusOf(c: RouteContext): Record<string, unknown> {
         ? null
         : new Date(node.upstream.seenAt).toISOString(),
     },
+    pull: pullJson(node),
     unconfirmed: node.unconfirmed ?? null,
     transfer: node.transfer ?? null,
     pinBudgetBytes: node.pinBudgetBytes ?? null,
@@ -137,6 +139,7 @@ function metricsOf(c: RouteContext): string {
   };
   gauge("ready", "Whether there is something to serve.", notReady(c) === undefined ? 1 : 0);
   gauge("memory_rss_bytes", "Resident memory.", Deno.memoryUsage().rss);
+  lines.push(...pullMetrics(node));
   if (node.upstream?.seenAt !== undefined) {
     gauge(
       "upstream_seen_timestamp_seconds",
