@@ -7,10 +7,17 @@
 import { Buffer } from "node:buffer";
 import { TextLineStream } from "@std/streams/text-line-stream";
 import { z } from "zod";
-import { type Patience, UnansweredError } from "../core/mod.ts";
+import { PATIENCE, type Patience, UnansweredError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import { type Image, listOfBlocks } from "../image/mod.ts";
-import type { Peer, PeerEvent, PeerPlan, PeerRequest, SitePosition } from "../replication/mod.ts";
+import {
+  type Peer,
+  type PeerEvent,
+  type PeerPlan,
+  type PeerRequest,
+  type SitePosition,
+  SLOW_BYTES_PER_MS,
+} from "../replication/mod.ts";
 import { bodyOf, FRESH, fresh, nameOf, requestFrom, requestJson, understood } from "./client.ts";
 import type { ServerOptionsOfClient } from "./credentials.ts";
 import { parseHistory } from "./history_header.ts";
@@ -143,9 +150,12 @@ export class HttpPeer implements Peer {
   }
 
   async bringPlane(site: string, image: Image, signal?: AbortSignal): Promise<void> {
+    const body = await new Response(image.stream()).bytes() as Uint8Array<ArrayBuffer>;
     const response = await requestFrom(this, `/sites/${encodeURIComponent(site)}/plane`, {
       method: "PUT",
-      body: await new Response(image.stream()).bytes() as Uint8Array<ArrayBuffer>,
+      body,
+      // A slow line takes its time for it, and no full image is taken since that was not waited for.
+      answerMs: (this.patience ?? PATIENCE).answerMs + body.length / SLOW_BYTES_PER_MS,
       headers: { "content-type": IMAGE_TYPE },
       once: true,
       signal,

@@ -34,12 +34,26 @@ import {
 } from "../core/mod.ts";
 import { decodeSeal, type Seal, sealedId } from "../format/mod.ts";
 import { type Applied, type ApplyOptions, type ImageSource, planeImage } from "../image/mod.ts";
-import { relationOf, type Volume } from "../volume/mod.ts";
 import type { Node } from "./node.ts";
 import type { Peer, PeerPlan, PeerRequest } from "./peer.ts";
+import {
+  checkHistory,
+  cpOf,
+  isBehind,
+  isFinal,
+  isOrigin,
+  isRefusal,
+  loop,
+  noneOf,
+  otherVolume,
+  planeNotBrought,
+} from "./pull_refusals.ts";
 import { receiveImage, type ReceiveOptions } from "./receive.ts";
 import { noteSeal, type Trust } from "./trust.ts";
 import { guarded } from "./watchdog.ts";
+
+/** What the slowest line carries that is waited for. */
+export const SLOW_BYTES_PER_MS = 10;
 
 /** Settings of a {@linkcode Puller}. */
 export interface PullOptions extends Pick<ReceiveOptions, "volumeOptions" | "drainMs" | "opened"> {
@@ -212,10 +226,12 @@ export class Puller {
     const plan = await orAborted(peer.plan(request, signal), signal);
     if (current === undefined || plan.wantsPlane !== current.id) return plan;
     try {
-      await retrying(
-        () => orAborted(peer.bringPlane(node.name, planeImage(volume!, current), signal), signal),
-        { patience: this.#patience, signal },
-      );
+      await retrying(() => {
+        const plane = planeImage(volume!, current);
+        node.watch.enter("bringing", peer.name, plane.byteCount / SLOW_BYTES_PER_MS);
+        return orAborted(peer.bringPlane(node.name, plane, signal), signal);
+      }, { patience: this.#patience, signal });
+      node.watch.enter("asking", peer.name);
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof VolcastError)) throw error;
@@ -340,43 +356,6 @@ export class Puller {
   }
 }
 
-/** Whether the same question would be answered in the same way. */
-function isFinal(error: unknown): boolean {
-  if (error instanceof UnansweredError) return !error.isPassing;
-  return error instanceof VolcastError && !["io", "busy"].includes(error.kind);
-}
-
-/** Statuses of somebody between here and a parent who will never let through what was asked. */
-const NEVER_PASSES = [405, 413, 501];
-
-/** Whether a parent said that it does not want something, or nobody will ever let it through. */
-function isRefusal(error: VolcastError): boolean {
-  if (error instanceof UnansweredError) return NEVER_PASSES.includes(error.status ?? 0);
-  return error.kind !== "io" && error.kind !== "busy";
-}
-
-function planeNotBrought(peer: Peer, name: string, error: VolcastError): VolcastError {
-  return new UnansweredError(
-    `Cannot bring the plane of '${name}' to ${peer.name}, which needs it for an increment: ${error.message}`,
-    "It is tried again, and no full image is taken meanwhile; a proxy has to let PUT /sites/.../plane pass",
-    { isPassing: false, retryAfterMs: error.retryAfterMs },
-  );
-}
-
-/** Why nobody can serve. */
-function noneOf(failures: readonly unknown[]): unknown {
-  if (failures.length === 1) return failures[0];
-  const diverged = failures.find((one) => one instanceof VolcastError && one.kind === "diverged");
-  return new VolcastError(
-    diverged === undefined ? "io" : "diverged",
-    `Cannot pull: none of ${failures.length} parents can serve (${
-      failures.map(messageOf).join("; ")
-    })`,
-    (diverged as VolcastError | undefined)?.hint,
-    { retryAfterMs: Math.max(...failures.map(askedMsOf)) },
-  );
-}
-
 /** How an image is looked at before it becomes current, where not everybody is believed. */
 export function believing(
   trust: Trust,
@@ -387,61 +366,4 @@ export function believing(
     accept: (header) => trust.checkHeader(seal, header),
     authenticate: (_, arrived) => trust.checkContent(bytes, seal, arrived),
   };
-}
-
-function cpOf(id: string): number {
-  return Number(id.split("-")[0]);
-}
-
-function loop(name: string, peer: Peer, plan: PeerPlan): VolcastError {
-  return new VolcastError(
-    "diverged",
-    `Cannot pull from ${peer.name}: its chain of parents (${
-      plan.chain.join(" <- ")
-    }) contains this node, '${name}'`,
-    "Give each node a name of its own (--site) and a parent that is not below it",
-  );
-}
-
-/** A parent that does not know this node's snapshot may only be one of its line; see `history.ts`. */
-function checkHistory(peer: Peer, plan: PeerPlan, volume: Volume | undefined): void {
-  const { history, base, top } = plan;
-  if (volume === undefined || history === undefined || base !== undefined) return;
-  const { current } = volume;
-  if (top === current.id) return;
-  // One that is an older part of this node's line is behind, which the CPs tell.
-  if (relationOf(volume.history, history) !== "diverged") return;
-  const here = volume.history.epoch;
-  throw new VolcastError(
-    "diverged",
-    `Cannot pull from ${peer.name}: its history, in epoch ${history.epoch}, and this node's, in epoch ` +
-      `${here} at '${current.name}', went apart`,
-    history.epoch < here
-      ? `It is a source from before a takeover: run volcast resync there, or choose another parent`
-      : `To see what would be lost by going back to what both have: volcast resync VOLUME --parent ${peer.name}`,
-  );
-}
-
-function isOrigin({ path, volume }: Node): VolcastError {
-  return new VolcastError(
-    "diverged",
-    `Cannot pull into ${path}: it is an origin, of epoch ${volume.root.epoch}, and has a history of its own`,
-    `To follow a parent, and see first what would be lost by that: volcast resync ${path} --parent URL`,
-  );
-}
-
-function otherVolume(peer: Peer, theirs: string, ours: string): VolcastError {
-  return new VolcastError(
-    "diverged",
-    `Cannot pull from ${peer.name}: it has volume ${theirs}, this is a replica of ${ours}`,
-    "Check the parent's URL. To follow it nevertheless, begin with another path",
-  );
-}
-
-function isBehind(peer: Peer, plan: PeerPlan, name: string): VolcastError {
-  return new VolcastError(
-    "io",
-    `Cannot pull from ${peer.name}: it is behind, at '${plan.topName}', this node is at '${name}'`,
-    "It will catch up; nothing was changed here",
-  );
 }

@@ -8,7 +8,7 @@ import { VolcastError } from "../core/mod.ts";
 import type { Guarded } from "./watchdog.ts";
 
 /** What a pull does now. */
-export type PullPhase = "idle" | "asking" | "receiving" | "applying" | "confirming";
+export type PullPhase = "idle" | "asking" | "bringing" | "receiving" | "applying" | "confirming";
 
 /** How pulling goes, for `/status`. Times are ms since 1970. */
 export interface PullStatus {
@@ -45,14 +45,19 @@ export class PullWatch {
   };
   #beats = 0;
   #byteCount = 0;
+  #extraMs = 0;
 
   /** How it goes. */
   get status(): PullStatus {
     return this.#status;
   }
 
-  /** The pull does something else now, or with somebody else. */
-  enter(phase: PullPhase, parent?: string): void {
+  /**
+   * The pull does something else now, or with somebody else.
+   * @param extraMs How much longer than otherwise nothing may be seen of it.
+   */
+  enter(phase: PullPhase, parent?: string, extraMs = 0): void {
+    this.#extraMs = extraMs;
     this.#status = { ...this.#status, phase, parent, since: Date.now() };
     this.#beats++;
   }
@@ -90,7 +95,7 @@ export class PullWatch {
       limitMs: () =>
         this.#status.phase === "applying"
           ? Math.max(stuckMs, APPLY_MS + this.#byteCount / APPLY_BYTES_PER_MS)
-          : stuckMs,
+          : stuckMs + this.#extraMs,
       stuck: (silentMs) => {
         const { phase, parent } = this.#status;
         const whom = parent === undefined ? "" : ` from ${parent}`;
