@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { VolcastError } from "../../src/core/mod.ts";
+import { PATIENCE, VolcastError } from "../../src/core/mod.ts";
 import { HttpPeer, type Limits, startServer, Traffic } from "../../src/http/mod.ts";
 import { clientOf, RateLimit } from "../../src/http/rate_limit.ts";
 import { Node, Puller } from "../../src/replication/mod.ts";
@@ -169,8 +169,9 @@ Deno.test("images at once are bounded, and a refused site comes back when it was
     const site = new Node({ name: "paris", path: `${path}/paris.vol` });
     try {
       const parents = [new HttpPeer(url)];
+      const patience = { ...PATIENCE, firstMs: 1, attempts: 60 };
       const begin = performance.now();
-      const pulled = new Puller(site, { parents, backoffMs: 1, attempts: 60 }).pull();
+      const pulled = new Puller(site, { parents, patience }).pull();
       await until("a refused pull", () => traffic.refused.get("transfers")! >= 2);
       held[Symbol.dispose]();
       assertEquals((await pulled).kind, "full");
