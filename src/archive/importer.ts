@@ -405,20 +405,20 @@ class ImportRun {
       if (this.#inode(at.ino).nlink === 1) return at.ino;
       return this.#leave({ ...at, ino: at.ino }, at.taken ? 0 : offset, entry);
     };
-    for await (const chunk of entry.read?.() ?? []) {
-      this.report.bytesRead += chunk.length;
-      const equal = target === undefined && comparable !== undefined &&
-        this.#isEqual(comparable, offset, chunk);
-      if (!equal) fs.write(target ??= begin(), offset, chunk);
-      offset += chunk.length;
-      if (chunk.length >= CHUNK_BYTES) await this.#writer.checkpointIfDue();
-    }
-    if (offset !== entry.size) {
-      throw new VolcastError(
-        "io",
-        `Cannot take its content: ${offset} bytes came, ${entry.size} were announced`,
-        "The file was changed while it was read: run the command again",
-      );
+    try {
+      for await (const chunk of entry.read?.() ?? []) {
+        this.report.bytesRead += chunk.length;
+        const equal = target === undefined && comparable !== undefined &&
+          this.#isEqual(comparable, offset, chunk);
+        if (!equal) fs.write(target ??= begin(), offset, chunk);
+        offset += chunk.length;
+        if (chunk.length >= CHUNK_BYTES) await this.#writer.checkpointIfDue();
+      }
+      if (offset !== entry.size) throw tornContent(offset, entry.size);
+    } catch (error) {
+      // A new file that is not whole must not be taken for one.
+      if (target !== undefined && at.ino === undefined) this.#removeTorn(at);
+      throw error;
     }
     if (
       target === undefined && (comparable === undefined || this.#inode(comparable).size > offset)
@@ -427,6 +427,15 @@ class ImportRun {
     }
     if (target !== undefined && this.#inode(target).size > offset) fs.truncate(target, offset);
     return target ?? comparable!;
+  }
+
+  /** Removes a file as far as the volume lets anything be done: what failed before is what is told. */
+  #removeTorn({ parent, name }: { parent: number; name: string }): void {
+    try {
+      this.#fs.remove(parent, name);
+    } catch (error) {
+      if (!(error instanceof VolcastError)) throw error;
+    }
   }
 
   #isEqual(ino: number, offset: number, chunk: Uint8Array): boolean {
@@ -499,6 +508,14 @@ class ImportRun {
   #count(state: State): void {
     this.report[state]++;
   }
+}
+
+function tornContent(came: number, announced: number): VolcastError {
+  return new VolcastError(
+    "io",
+    `Cannot take its content: ${came} bytes came, ${announced} were announced`,
+    "The file was changed while it was read: run the command again",
+  );
 }
 
 function isDifferent(inode: Inode, entry: TreeEntry): boolean {

@@ -289,6 +289,7 @@ test("importTree() on a full volume names the path and leaves snapshots as they 
   assertEquals(error.kind, "full");
   assertStringIncludes(error.message, '"big"');
   await volume.checkpoint();
+  assertEquals(active(volume).lookup(2, "big"), undefined);
   assertEquals(volume.resolve("master").id, before.id);
   const fs = volume.fileSystem(before);
   assertEquals(
@@ -296,6 +297,26 @@ test("importTree() on a full volume names the path and leaves snapshots as they 
     "first",
   );
   assertClean(volume);
+  await volume.close();
+});
+
+test("importTree() leaves no part of a new file whose content broke off", async () => {
+  const volume = await newVolume();
+  const bytes = new Uint8Array(300_000).fill(7);
+  const breaks: Record<string, TreeEntry["read"]> = {
+    "fewer bytes": () => [bytes],
+    "an error": function* () {
+      yield bytes;
+      throw new VolcastError("io", "Cannot read it: the connection ended");
+    },
+  };
+  for (const [what, read] of Object.entries(breaks)) {
+    const broken = { ...file("new", ""), size: 400_000, read: read! };
+    await assertRejects(() => bring(volume, [file("a", "whole"), broken]), VolcastError, "", what);
+    await volume.checkpoint();
+    assertEquals([...active(volume).list(2)].map(({ name }) => name), ["a"], what);
+    assertClean(volume);
+  }
   await volume.close();
 });
 
