@@ -1,43 +1,29 @@
 /**
  * Micro-benchmarks of what decides the speed of everything else: planes, directories, the allocator, the
- * image stream. Run: deno task bench
+ * image stream. Run: deno task bench:micro
  *
  * @module
  */
 
-import { BitPlane, difference, popcount } from "../../src/core/mod.ts";
+import { popcount } from "../../src/core/mod.ts";
 import { INO } from "../../src/format/mod.ts";
-import { applyImage, countPages, Image } from "../../src/image/mod.ts";
+import { applyImage, Image } from "../../src/image/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import { Volume } from "../../src/volume/mod.ts";
+import { choose, passOver, planesOfTebibyte } from "./planes.ts";
 
-/** A plane of 1 TiB in which every word has bits, and one that differs from it in 1 % of the words. */
-const PAGES = 8192;
-const whole = new BitPlane(PAGES);
-for (let page = 0; page < PAGES; page++) whole.writablePage(page).fill(0xf0f0ffff);
-const changed = BitPlane.copyOf(whole);
-for (let page = 0; page < PAGES; page++) {
-  const words = changed.writablePage(page);
-  for (let i = 0; i < words.length; i += 100) words[i] = 0x0f0f0000;
-}
+const planes = planesOfTebibyte({ every: 100 });
 
 Deno.bench("planes of 1 TiB: memory pass over both", { group: "planes", baseline: true }, () => {
-  let total = 0;
-  for (let page = 0; page < PAGES; page++) {
-    const a = whole.page(page);
-    const b = changed.page(page);
-    for (let i = 0; i < a.length; i++) total ^= a[i] ^ b[i];
-  }
-  if (total === 1) throw new Error("consumed");
+  if (passOver(planes) === 1) throw new Error("consumed");
 });
 
 Deno.bench("planes of 1 TiB: choose an increment", { group: "planes" }, () => {
-  const { totals } = countPages(difference(changed, whole));
-  if (totals.blocks === 0) throw new Error("nothing was chosen");
+  if (choose(planes) !== planes.blocks) throw new Error("not what differs was chosen");
 });
 
 Deno.bench("planes of 1 TiB: popcount", { group: "planes" }, () => {
-  if (popcount(whole) === 0) throw new Error("nothing was counted");
+  if (popcount(planes.base) === 0) throw new Error("nothing was counted");
 });
 
 const names = Array.from({ length: 100_000 }, (_, i) => `file ${(i * 7919) % 100_000}`);

@@ -1,6 +1,6 @@
 /**
  * What it costs to choose an increment, with marks and by logical difference, in volumes of different
- * sizes with the same changes; and a whole turn of a mirror but its transfer. Run: deno task bench
+ * sizes with the same changes; and a whole turn of a mirror but its transfer. Run: deno task bench:micro
  *
  * The planes of a dense volume are full; those of a sparse one hold little but what was changed.
  *
