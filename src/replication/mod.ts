@@ -20,6 +20,7 @@ export * from "./pull_status.ts";
 export * from "./pushed_stream.ts";
 export * from "./receive.ts";
 export * from "./receiver.ts";
+export * from "./recovery.ts";
 export * from "./resync.ts";
 export * from "./seal_keys.ts";
 export * from "./scrub.ts";

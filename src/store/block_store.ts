@@ -43,6 +43,13 @@ export interface BlockStore {
   readParallel?(parts: readonly ReadPart[]): Promise<void>;
   /** The file that a block is read from, where that is not the store's own: for messages. */
   fileOf?(vbn: number): string | undefined;
+  /**
+   * Takes writes again after one that failed, or after a failed sync. What was written since the last
+   * sync may be there or not, as after a crash: the caller goes on from what was durable then. Absent in
+   * stores that do not hold on to a failure.
+   * @throws {VolcastError} Why it still cannot be written.
+   */
+  retry?(): Promise<void>;
   /** Gives the store back. Nothing is made durable by it. */
   close(): void;
 }

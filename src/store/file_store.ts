@@ -7,8 +7,8 @@
  * 1. Seek and read (or write) are one synchronous pair: nothing else can move the cursor between.
  * 2. A short read behind the end of the file is zeros: a volume file is sparse and may be short.
  * 3. The process that opened the file for writing holds its exclusive lock.
- * 4. After the first failed write or sync nothing is written any more: what the host's cache holds
- *    then is unknown, and a later sync that succeeds would prove nothing.
+ * 4. After the first failed write or sync nothing is written until `retry`: what the host's cache holds
+ *    then is unknown, and a later sync that succeeds would prove nothing of what was written before.
  *
  * @module
  */
@@ -151,6 +151,11 @@ export class FileStore implements BlockStore {
     }
   }
 
+  retry(): Promise<void> {
+    this.#failure = undefined;
+    return Promise.resolve();
+  }
+
   close(): void {
     // Closing alone is not enough: a child that is being started has the descriptor, and with it the
     // lock, until it runs its program.
@@ -167,7 +172,7 @@ export class FileStore implements BlockStore {
     this.#failure = new VolcastError(
       error.kind,
       `${error.message}; nothing was written after that`,
-      "The volume is as of its last consistency point: put the cause right and open it again",
+      error.hint,
       { cause: error },
     );
     return this.#failure;

@@ -5,7 +5,7 @@
  * Invariants:
  * 1. What was written is what is read, gathered or not.
  * 2. `sync` hands everything gathered down first.
- * 3. After the first failed write or sync nothing is taken or handed down any more: what was gathered
+ * 3. After the first failed write or sync nothing is taken or handed down until `retry`: what was gathered
  *    then is lost, and a sync that succeeds later would say that it is durable.
  *
  * @module
@@ -24,6 +24,8 @@ export class GatheringStore implements BlockStore {
   #start = 0;
   #count = 0;
   #failure: VolcastError | undefined;
+  /** The write that failed, where it was one. */
+  #failed: { readonly vbn: number; readonly bytes: Uint8Array } | undefined;
   /** There where the store below has it. */
   readonly discard?: NonNullable<BlockStore["discard"]>;
   /** There where the store below has it. */
@@ -97,6 +99,25 @@ export class GatheringStore implements BlockStore {
     }
   }
 
+  /**
+   * Does what failed again, and takes writes again when that succeeds: so it is known that there is room.
+   * Nothing was written since, so the blocks go where they were to go then.
+   */
+  async retry(): Promise<void> {
+    if (this.#failure === undefined) return;
+    this.#count = 0;
+    try {
+      await this.#under.retry?.();
+      if (this.#failed !== undefined) this.#under.write(this.#failed.vbn, this.#failed.bytes);
+      await this.#under.sync();
+    } catch (error) {
+      this.#failure = undefined;
+      throw this.#fail(error);
+    }
+    this.#failure = undefined;
+    this.#failed = undefined;
+  }
+
   close(): void {
     this.#under.close();
   }
@@ -113,6 +134,7 @@ export class GatheringStore implements BlockStore {
     try {
       this.#under.write(vbn, bytes);
     } catch (error) {
+      this.#failed = { vbn, bytes: bytes.slice() };
       throw this.#fail(error);
     }
   }

@@ -61,6 +61,10 @@ export class OverlayStore implements SparseStore {
     return this.#upper.sync();
   }
 
+  async retry(): Promise<void> {
+    await this.#upper.retry?.();
+  }
+
   close(): void {
     this.#base.close();
     this.#upper.close();

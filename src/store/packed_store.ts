@@ -11,7 +11,8 @@
  *    is written over, but by a write to the VBN that it belongs to: that is as on any disk.
  * 3. The map is a log. Syncing after a few new blocks appends a block to it; the whole table is written
  *    when the log says more than twice as much as a table would.
- * 4. After the first failed write or sync nothing is written any more.
+ * 4. After the first failed write or sync nothing is written until `retry`, which goes back to the header
+ *    in force.
  *
  * A crash leaves each block that was written since the last sync as it was, as it is, or torn; one that
  * was not there before may not be there.
@@ -26,6 +27,7 @@ import {
   MAP_ENTRIES,
   type MapEntry,
   MAX_BLOCKS,
+  type PackedHeader,
 } from "../format/mod.ts";
 import { type BlockStore, checkRun, type SparseStore } from "./block_store.ts";
 import { MapLog, readPackedHeader } from "./map_log.ts";
@@ -38,9 +40,9 @@ const HEADER_SLOTS: Run = { start: 0, count: 2 };
 export class PackedStore implements SparseStore {
   readonly capacity: number;
   readonly #under: BlockStore;
-  readonly #map: SlotMap;
-  readonly #space: SlotSpace;
-  readonly #log: MapLog;
+  #map: SlotMap;
+  #space: SlotSpace;
+  #log: MapLog;
   #sequence: number;
   /** Since the last sync: what was put where, and dropped, oldest first. */
   #changes: MapEntry[] = [];
@@ -79,12 +81,8 @@ export class PackedStore implements SparseStore {
    */
   static open(under: BlockStore, blocks: number = under.capacity): PackedStore {
     const header = readPackedHeader(under, blocks);
-    const map = new SlotMap();
-    const space = spaceOf(under, header.end);
-    const log = new MapLog(under, space);
-    log.load(header, map);
     const { capacity, sequence } = header;
-    return new PackedStore(under, { capacity, sequence, map, space, log });
+    return new PackedStore(under, { capacity, sequence, ...loadMap(under, header) });
   }
 
   /** Blocks of the volume that are there. */
@@ -149,6 +147,24 @@ export class PackedStore implements SparseStore {
     const turn = this.#syncing.then(() => this.#syncNow());
     this.#syncing = turn.catch(() => {});
     return turn;
+  }
+
+  /** As after a crash: what was not synced is gone. */
+  async retry(): Promise<void> {
+    await this.#syncing;
+    await this.#under.retry?.();
+    const header = readPackedHeader(this.#under, Infinity);
+    const loaded = loadMap(this.#under, header);
+    // Its sync may have failed: then only the host's cache has it, and the next one goes over the older.
+    this.#under.write(header.sequence % 2, encodePackedHeader(header));
+    await this.#under.sync();
+    this.#map = loaded.map;
+    this.#space = loaded.space;
+    this.#log = loaded.log;
+    this.#sequence = header.sequence;
+    this.#changes = [];
+    this.#dropped = [];
+    this.#failure = undefined;
   }
 
   close(): void {
@@ -232,6 +248,18 @@ export function packedLimit(capacity: number): number {
 export function packedBlocks(count: number): number {
   // A log of twice the table, and a new table beside it.
   return HEADER_SLOTS.count + count + 3 * divCeil(count, MAP_ENTRIES) + 16;
+}
+
+/** The map that a header names. */
+function loadMap(
+  under: BlockStore,
+  header: PackedHeader,
+): { map: SlotMap; space: SlotSpace; log: MapLog } {
+  const map = new SlotMap();
+  const space = spaceOf(under, header.end);
+  const log = new MapLog(under, space);
+  log.load(header, map);
+  return { map, space, log };
 }
 
 function spaceOf(under: BlockStore, end: number): SlotSpace {

@@ -106,6 +106,10 @@ export class StripedStore implements BlockStore {
     await all(this.#members.map((member) => member.sync()));
   }
 
+  async retry(): Promise<void> {
+    await all(this.#members.map((member) => member.retry?.() ?? Promise.resolve()));
+  }
+
   close(): void {
     for (const member of this.#members) member.close();
   }

@@ -322,6 +322,13 @@ export class Space implements Allocator {
     this.#work = undefined;
   }
 
+  /** Goes on after another one, of the same root: what only leases keep from being used stays so. */
+  takeQuarantines(from: Space): void {
+    this.#quarantines = from.#quarantines;
+    this.freeCount -= this.quarantined;
+    this.#work = undefined;
+  }
+
   /** Blocks that only leases keep from being used. */
   get quarantined(): number {
     return this.#quarantines.reduce((sum, quarantine) => sum + quarantine.count, 0);

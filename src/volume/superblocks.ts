@@ -109,6 +109,17 @@ export class Superblocks {
   }
 
   /**
+   * A step failed: the one that was to come into force may be in its slot, or in the host's cache for it.
+   * The one in force takes its place, durably; so a crash finds no other.
+   */
+  async rollBack(): Promise<void> {
+    const inForce = this.#inForce;
+    if (inForce === undefined) return;
+    this.#io.writeRun((inForce.sequence + 1) % 2, encodeSuperblock(inForce));
+    await this.#io.store.sync();
+  }
+
+  /**
    * Slots that are bad: what is in force is in neither of them as it should be, or nothing valid is there.
    * While a step is being written nothing is: one of them is between two states.
    */

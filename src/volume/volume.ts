@@ -7,13 +7,13 @@
  * 2. Whoever changes something holds the volume alone (`exclusive`) until it is in memory whole; it
  *    is acknowledged after the consistency point that has it.
  * 3. The first error while writing poisons the volume: nothing is written after it, and the state on
- *    disk is that of the last consistency point.
+ *    disk is that of the last consistency point. `recover` goes on from there, when writing works again.
  * 4. A replica's applied root moves only by `flip` and `goBack`. What is written beside it (a branch of
  *    local changes) goes to blocks under no plane of what is held, and is gone before an image comes in.
  * 5. A snapshot is listed here only if the current root lists it (or is it) and its blocks are all
  *    here.
  *
- * States: open -> (write error) poisoned -> closed; open -> closed. A volume that a full image is
+ * States: open -> (write error) poisoned -> (recover) open; open, poisoned -> closed. A volume that a full image is
  * filling is `incoming`: it has no root until `flip`. The roles, and what leads from one to another, are
  * in `superblocks.ts`; how a received root becomes one that can be written is in `takeover.ts`.
  *
@@ -162,6 +162,7 @@ export class Volume {
       replay: () => this.#replay(),
       guarded: (work) => this.#guarded(work),
       checkHealthy: () => this.#checkHealthy(),
+      retry: () => this.#retry(),
     });
     this.leases = new Leases(() => this.#writing.writer?.space.expire(this.leases.oldest));
     this.#localZone = new LocalZone(this.#store, this.zone);
@@ -490,6 +491,7 @@ export class Volume {
 
   /** Changes this node's own state and makes it durable; callers that come together share one write. */
   async updateLocal(change: (state: LocalState) => void): Promise<void> {
+    this.#checkHealthy();
     const next = structuredClone(this.#local);
     change(next);
     this.#localZone.check(next);
@@ -640,6 +642,36 @@ export class Volume {
     return this.#writing.goBack(to);
   }
 
+  /**
+   * After a write error: tries again what failed, and when that works goes back to the last consistency
+   * point and takes writes again. Who reads is not disturbed. What was changed since and never
+   * acknowledged is gone, as after a crash.
+   *
+   * @throws {VolcastError} Why nothing can be written still; `busy` while an image comes in.
+   */
+  recover(): Promise<void> {
+    return this.#writing.recover();
+  }
+
+  async #retry(): Promise<void> {
+    // Until the end, whatever the store says: nobody may write in between.
+    this.#poison ??= this.#store.failure;
+    try {
+      await this.#store.retry();
+      await this.#superblocks.rollBack();
+      await this.#localMutex.run(async () => {
+        const state = this.#local;
+        await this.#localZone.write(state);
+        this.#writtenLocal = state;
+      });
+      if (this.hasRoot) this.#loadRoot();
+    } catch (error) {
+      this.#poison = asPoison(error);
+      throw error;
+    }
+    this.#poison = undefined;
+  }
+
   /** Commits what is in memory, ends every lease and gives the store back. */
   async close(): Promise<void> {
     if (this.#closed) return;
@@ -718,11 +750,7 @@ export class Volume {
     try {
       return await work();
     } catch (error) {
-      this.#poison ??= error instanceof VolcastError
-        ? error
-        : new VolcastError("io", `Cannot write the volume: ${messageOf(error)}`, "", {
-          cause: error,
-        });
+      this.#poison ??= asPoison(error);
       throw error;
     }
   }
@@ -734,10 +762,18 @@ export class Volume {
     throw new VolcastError(
       poisoned.kind,
       `Cannot write: an earlier write failed (${poisoned.message})`,
-      "Nothing was written after it. Put the cause right and open the volume again",
+      `${poisoned.hint === "" ? "" : `${poisoned.hint}. `}` +
+        "A server goes on by itself when that helped, within seconds; all else opens the volume again",
       { cause: poisoned },
     );
   }
+}
+
+function asPoison(error: unknown): VolcastError {
+  if (error instanceof VolcastError) return error;
+  return new VolcastError("io", `Cannot write the volume: ${messageOf(error)}`, "", {
+    cause: error,
+  });
 }
 
 function withId(record: SnapshotRecord): Snapshot {

@@ -37,6 +37,8 @@ interface Parts {
   readonly guarded: (work: () => Promise<void>) => Promise<void>;
   /** @throws What poisoned the volume, if anything did. */
   readonly checkHealthy: () => void;
+  /** Makes what is in force durable once more, and takes writes again. */
+  readonly retry: () => Promise<void>;
 }
 
 /** See the module. */
@@ -99,6 +101,22 @@ export class Writing {
     this.#parts.checkHealthy();
     await this.endUnlisted(drainMs);
     await this.#parts.replay();
+  }
+
+  /** See {@linkcode Volume.recover}. */
+  recover(): Promise<void> {
+    return this.#alone.run(async () => {
+      const volume = this.#volume;
+      if (volume.poisoned === undefined || volume.isClosed) return;
+      // It ends by itself: its next write is refused. Until then it may take for written what was lost.
+      this.#checkNotReceiving("write again");
+      await this.#parts.retry();
+      const space = this.#writer?.space;
+      this.stop();
+      if (space === undefined) return;
+      this.#writer = this.#newWriter();
+      this.#writer.space.takeQuarantines(space);
+    });
   }
 
   /** See {@linkcode Volume.endUnlisted}. */

@@ -11,6 +11,7 @@ import {
   follow,
   keepPinBudget,
   keepSealed,
+  keepWritable,
   Node,
   Puller,
   Receiver,
@@ -202,6 +203,7 @@ and goes to the first of them only.`,
         { parents: followed, url: server.url, log },
         stopping.signal,
       );
+      const recovering = keepWritable(node, { log }, stopping.signal);
       const budgeting = keepBudget(node, options, log, stopping.signal);
       const scrubbing = keepScrubbed(node, options, log, stopping.signal);
       const sealing = keepSeals(node, options, { key, log }, stopping.signal);
@@ -214,6 +216,7 @@ and goes to the first of them only.`,
       log("Stopping");
       const ended = Promise.all([
         following,
+        recovering,
         budgeting,
         scrubbing,
         sealing,
