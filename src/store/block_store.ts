@@ -4,7 +4,7 @@
  * @module
  */
 
-import { assert } from "../core/mod.ts";
+import { assert, type VolcastError } from "../core/mod.ts";
 import { BLOCK_SIZE } from "../format/mod.ts";
 
 /**
@@ -15,6 +15,8 @@ import { BLOCK_SIZE } from "../format/mod.ts";
 export interface BlockStore {
   /** Number of blocks. */
   readonly capacity: number;
+  /** Why it can only be read; absent where it can be written. */
+  readonly readOnly?: VolcastError | undefined;
   /**
    * Reads consecutive blocks from `vbn` on until `target` is full; its length is a multiple of 4096.
    * Blocks never written read as zeros.

@@ -6,14 +6,15 @@
  * Invariants:
  * 1. Seek and read (or write) are one synchronous pair: nothing else can move the cursor between.
  * 2. A short read behind the end of the file is zeros: a volume file is sparse and may be short.
- * 3. The process that opened the file for writing holds its exclusive lock.
+ * 3. The process that opened the file for writing holds its exclusive lock; those that can only read it
+ *    share one, and write nothing.
  * 4. After the first failed write or sync nothing is written until `retry`: what the host's cache holds
  *    then is unknown, and a later sync that succeeds would prove nothing of what was written before.
  *
  * @module
  */
 
-import { messageOf, VolcastError } from "../core/mod.ts";
+import { type ErrorKind, messageOf, VolcastError } from "../core/mod.ts";
 import { BLOCK_SIZE } from "../format/mod.ts";
 import { type BlockStore, checkRun } from "./block_store.ts";
 import { FileReader } from "./file_reader.ts";
@@ -28,6 +29,8 @@ export interface FileStoreOptions {
   readonly create?: boolean;
   /** Whether {@linkcode FileStore.readParallel} is there: reads beside others, of other stores. */
   readonly parallel?: boolean;
+  /** Whether a file that the host lets nobody write is opened to be read, see `readOnly`. */
+  readonly orReadOnly?: boolean;
 }
 
 /** See the module. */
@@ -36,6 +39,8 @@ export class FileStore implements BlockStore {
   readonly capacity: number;
   /** Blocks that the file had when it was opened. */
   readonly initialBlocks: number;
+  /** Why the host lets nobody write it. */
+  readonly readOnly: VolcastError | undefined;
   /** There if it was asked for. */
   readonly readParallel?: NonNullable<BlockStore["readParallel"]>;
   readonly #file: Deno.FsFile;
@@ -45,9 +50,15 @@ export class FileStore implements BlockStore {
   private constructor(
     path: string,
     file: Deno.FsFile,
-    options: { blocks: number; capacity?: number; parallel?: boolean },
+    options: {
+      blocks: number;
+      capacity?: number;
+      parallel?: boolean;
+      readOnly?: VolcastError | undefined;
+    },
   ) {
     this.path = path;
+    this.readOnly = options.readOnly;
     this.#file = file;
     this.initialBlocks = options.blocks;
     this.capacity = options.capacity ?? options.blocks;
@@ -67,17 +78,18 @@ export class FileStore implements BlockStore {
   /**
    * Opens or makes a file and takes its lock.
    *
-   * @throws {VolcastError} `not-found`, `exists`, `denied`, `busy` (another process has it), `io`.
+   * @throws {VolcastError} `not-found`, `exists`, `denied`, `read-only`, `busy` (another process has it),
+   *   `io`.
    */
   static open(path: string, options: FileStoreOptions = {}): FileStore {
-    const file = openFile(path, options.create ?? false);
+    const { file, readOnly } = openFile(path, options);
     try {
       const info = file.statSync();
       if (!info.isFile && !info.isBlockDevice) {
         throw new VolcastError("usage", `Cannot open ${path}: it is neither a file nor a disk`);
       }
       // Two holders would each think that they alone decide which blocks are free.
-      if (!file.tryLockSync(true)) {
+      if (!file.tryLockSync(readOnly === undefined)) {
         throw new VolcastError("busy", `Cannot open ${path}: another process has it open`);
       }
       const blocks = blocksOf(file, info);
@@ -89,6 +101,7 @@ export class FileStore implements BlockStore {
         blocks,
         ...(capacity === undefined ? {} : { capacity }),
         parallel: options.parallel ?? false,
+        readOnly,
       });
     } catch (error) {
       file.close();
@@ -165,6 +178,7 @@ export class FileStore implements BlockStore {
   }
 
   #checkHealth(): void {
+    if (this.readOnly !== undefined) throw this.readOnly;
     if (this.#failure !== undefined) throw this.#failure;
   }
 
@@ -185,9 +199,12 @@ function blocksOf(file: Deno.FsFile, info: Deno.FileInfo): number {
   return Math.floor(size / BLOCK_SIZE);
 }
 
-function openFile(path: string, create: boolean): Deno.FsFile {
+function openFile(
+  path: string,
+  { create = false, orReadOnly = false }: FileStoreOptions,
+): { file: Deno.FsFile; readOnly?: VolcastError } {
   try {
-    return Deno.openSync(path, { read: true, write: true, createNew: create });
+    return { file: Deno.openSync(path, { read: true, write: true, createNew: create }) };
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) {
       throw new VolcastError(
@@ -203,7 +220,14 @@ function openFile(path: string, create: boolean): Deno.FsFile {
         "Choose another path, or remove the file if it is not needed",
       );
     }
-    throw deniedError(`Cannot open ${path}`, error) ?? ioError(`Cannot open ${path}`, error);
+    const reason = deniedError(`Cannot ${create ? "make" : "write"} ${path}`, error) ??
+      ioError(`Cannot ${create ? "make" : "open"} ${path}`, error);
+    if (!orReadOnly || (reason.kind !== "denied" && reason.kind !== "read-only")) throw reason;
+    try {
+      return { file: Deno.openSync(path, { read: true }), readOnly: reason };
+    } catch {
+      throw reason;
+    }
   }
 }
 
@@ -218,19 +242,37 @@ export function deniedError(what: string, error: unknown): VolcastError | undefi
       ? "The compiled program may not touch /dev, /proc, /sys: put the file elsewhere; for a device make " +
         "a node elsewhere, as in: mknod disk b $(stat -c '0x%t 0x%T' /dev/sdb); or run from source with " +
         "deno run -A main.ts"
-      : "Run as the user that owns it, or change its permissions",
+      : "Run as the user that owns it, or change its permissions; lsattr shows whether it is immutable",
   );
 }
 
+/** Errors of the host that have a way out, by number: Linux's, and those that others share. */
+const WAYS_OUT: readonly (readonly [numbers: RegExp, kind: ErrorKind, hint: string])[] = [
+  [
+    /os error 28\b|No space left/i,
+    "full",
+    "Free space in the file system that holds it, or make that larger",
+  ],
+  [/os error 122\b|quota exceeded/i, "full", "Free space of the same owner, or raise the quota"],
+  [
+    /os error 27\b|file too large/i,
+    "full",
+    "Its file system takes no file of this size, or ulimit -f forbids it",
+  ],
+  [
+    /os error 30\b|Read-only file system/i,
+    "read-only",
+    "Make the file system that holds it writable; the kernel's log says why it is not",
+  ],
+  [
+    /os error (1|13)\b|not permitted|Permission denied/i,
+    "denied",
+    "Change the permissions of the file; lsattr shows whether it is immutable",
+  ],
+];
+
 function ioError(what: string, error: unknown): VolcastError {
   const text = messageOf(error);
-  if (/os error 28|os error 122|os error 27|No space left|file too large/i.test(text)) {
-    return new VolcastError(
-      "full",
-      `${what}: ${text}`,
-      "Free space in the file system that holds it",
-      { cause: error },
-    );
-  }
-  return new VolcastError("io", `${what}: ${text}`, "", { cause: error });
+  const [, kind, hint] = WAYS_OUT.find(([numbers]) => numbers.test(text)) ?? [, "io" as const, ""];
+  return new VolcastError(kind, `${what}: ${text}`, hint, { cause: error });
 }

@@ -56,6 +56,10 @@ export class GatheringStore implements BlockStore {
     return this.#under.fileOf?.(vbn);
   }
 
+  get readOnly(): VolcastError | undefined {
+    return this.#under.readOnly;
+  }
+
   /** The first error of a write or a sync, if there was one. */
   get failure(): VolcastError | undefined {
     return this.#failure;

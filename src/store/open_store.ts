@@ -50,16 +50,20 @@ export function storeFiles(path: string): StoreFiles {
 /**
  * Opens what is behind a path and takes its locks.
  *
+ * @param options.orReadOnly As in {@linkcode FileStoreOptions}.
  * @throws {VolcastError} As {@linkcode FileStore.open}; `damaged`, naming what is wrong with a member.
  */
-export function openStore(path: string): BlockStore {
+export function openStore(
+  path: string,
+  options: Pick<FileStoreOptions, "orReadOnly"> = {},
+): BlockStore {
   const { kind, files } = storeFiles(path);
-  if (kind === "striped") return openStripe(files, path);
-  if (kind === "plain") return FileStore.open(path);
+  if (kind === "striped") return openStripe(files, path, options);
+  if (kind === "plain") return FileStore.open(path, options);
   const most = packedLimit(
     peeked(path, (store) => readPackedHeader(store, Infinity).capacity) ?? 0,
   );
-  const file = FileStore.open(path, { most });
+  const file = FileStore.open(path, { ...options, most });
   return closingOnError([file], () => PackedStore.open(file, file.initialBlocks));
 }
 
@@ -128,22 +132,33 @@ export function syncNames(files: readonly string[]): void {
   for (const folder of new Set(files.map(directoryOf))) FileStore.syncDirectory(folder);
 }
 
-function openStripe(files: readonly string[], path: string): StripedStore {
+function openStripe(
+  files: readonly string[],
+  path: string,
+  options: Pick<FileStoreOptions, "orReadOnly">,
+): StripedStore {
   checkList(files);
   finishAdoption(files);
   const members: FileStore[] = [];
   return closingOnError(members, () => {
-    for (const [i, file] of files.entries()) members.push(openMember(file, { i, files, path }));
+    for (const [i, file] of files.entries()) {
+      members.push(openMember(file, { i, files, path, ...options }));
+    }
     return StripedStore.open(members, files);
   });
 }
 
 function openMember(
   file: string,
-  { i, files, path }: { i: number; files: readonly string[]; path: string },
+  { i, files, path, orReadOnly = false }: {
+    i: number;
+    files: readonly string[];
+    path: string;
+    orReadOnly?: boolean;
+  },
 ): FileStore {
   try {
-    return FileStore.open(file, { parallel: true });
+    return FileStore.open(file, { parallel: true, orReadOnly });
   } catch (error) {
     if (!(error instanceof VolcastError) || error.kind !== "not-found") throw error;
     throw new VolcastError(

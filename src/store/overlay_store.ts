@@ -8,7 +8,7 @@
  * @module
  */
 
-import { assert } from "../core/mod.ts";
+import { assert, type VolcastError } from "../core/mod.ts";
 import { BLOCK_SIZE } from "../format/mod.ts";
 import { type BlockStore, checkRun, type SparseStore } from "./block_store.ts";
 
@@ -24,6 +24,10 @@ export class OverlayStore implements SparseStore {
     this.capacity = upper.capacity;
     this.#base = base;
     this.#upper = upper;
+  }
+
+  get readOnly(): VolcastError | undefined {
+    return this.#upper.readOnly;
   }
 
   /** Whether a block lies over the base. */

@@ -85,6 +85,10 @@ export class PackedStore implements SparseStore {
     return new PackedStore(under, { capacity, sequence, ...loadMap(under, header) });
   }
 
+  get readOnly(): VolcastError | undefined {
+    return this.#under.readOnly;
+  }
+
   /** Blocks of the volume that are there. */
   get liveBlocks(): number {
     return this.#map.size;

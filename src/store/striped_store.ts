@@ -75,6 +75,11 @@ export class StripedStore implements BlockStore {
     return new StripedStore(members, capacity);
   }
 
+  /** One member that can only be read is enough. */
+  get readOnly(): VolcastError | undefined {
+    return this.#members.find((member) => member.readOnly !== undefined)?.readOnly;
+  }
+
   read(vbn: number, target: Uint8Array): void {
     checkRun(this.capacity, vbn, target.length);
     this.#split(vbn, target, (member, at, part) => this.#members[member].read(at, part));

@@ -120,7 +120,8 @@ export function openMirrorFile(
   base: { readonly store: BlockStore; readonly top: string; readonly path: string },
   options: VolumeOptions = {},
 ): Volume {
-  const upper = openOwned(path);
+  const isRead = (options.readOnlyBecause ?? "") !== "";
+  const upper = openOwned(path, { orReadOnly: isRead });
   try {
     const wanted = upper instanceof PackedStore
       ? new LocalZone(upper, zoneOf(upper.capacity)).read().base
@@ -136,7 +137,7 @@ export function openMirrorFile(
       );
     }
     const volume = Volume.open(new OverlayStore(base.store, upper as PackedStore), options);
-    volume.noteOwner(undefined);
+    if (upper.readOnly === undefined) volume.noteOwner(undefined);
     return volume;
   } catch (error) {
     upper.close();

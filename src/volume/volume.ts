@@ -509,6 +509,7 @@ export class Volume {
 
   /** Notes who has the volume open, for others' messages. */
   noteOwner(url: string | undefined): void {
+    if (this.#store.readOnly !== undefined) return;
     this.#localZone.writeOwner({ pid: Deno.pid, ...(url === undefined ? {} : { url }) });
     this.#store.flush();
   }
@@ -757,6 +758,14 @@ export class Volume {
 
   #checkHealthy(): void {
     assert(!this.#closed, "the volume is open");
+    const { readOnly } = this.#store;
+    if (readOnly !== undefined) {
+      throw new VolcastError(
+        readOnly.kind,
+        `Cannot change the volume: it was opened to be read only (${readOnly.message})`,
+        `${readOnly.hint}, and open it again`,
+      );
+    }
     const { poisoned } = this;
     if (poisoned === undefined) return;
     throw new VolcastError(

@@ -60,17 +60,19 @@ export async function createVolumeFile(
 }
 
 /**
- * Opens the volume behind a path and takes its locks.
+ * Opens the volume behind a path and takes its locks. Where the host lets nobody write it, it can be read:
+ * whatever would change it is refused, and says why.
  *
  * @param path A file, a block device, one member of a stripe, or all of them: `a.vol,b.vol,c.vol`.
  * @throws {VolcastError} `busy`, naming the owner and its URL where it has one; see also
  *   {@linkcode Volume.open}.
  */
 export function openVolumeFile(path: string, options: VolumeOptions = {}): Volume {
-  const store = openOwned(path);
+  const store = openOwned(path, { orReadOnly: true });
   try {
     checkNoMirror(store, path);
     const volume = Volume.open(store, options);
+    if (store.readOnly !== undefined) return volume;
     // Nobody reads yet, and an origin has no transfer under way: what no plane has is free.
     if (volume.role === "origin") discardUnused(volume);
     // Who finds the file locked is told by whom; a server adds its URL.
@@ -128,9 +130,9 @@ export function volumeFileInfo(path: string): VolumeFileInfo {
 }
 
 /** Opens a store; when somebody has it, says who. @throws {VolcastError} See {@linkcode openStore}. */
-export function openOwned(path: string): BlockStore {
+export function openOwned(path: string, options: { orReadOnly?: boolean } = {}): BlockStore {
   try {
-    return openStore(path);
+    return openStore(path, options);
   } catch (error) {
     if (!(error instanceof VolcastError) || error.kind !== "busy") throw error;
     const owner = ownerOf(path);
