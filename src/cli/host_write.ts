@@ -16,8 +16,9 @@
 
 import { lchownSync, lutimesSync } from "node:fs";
 import { checkEntryPath, quote, SkipList, splitPath, type TreeEntry } from "../archive/mod.ts";
-import { messageOf, VolcastError } from "../core/mod.ts";
+import { VolcastError } from "../core/mod.ts";
 import { BLOCK_SIZE, isZeroBlock } from "../format/mod.ts";
+import { hostError } from "../store/mod.ts";
 import { reasonOf } from "./host_read.ts";
 
 const NS_PER_MS = 1_000_000n;
@@ -356,9 +357,5 @@ function writeError(path: string, error: unknown): VolcastError {
     if (error.message.startsWith("Cannot ")) return error;
     return new VolcastError(error.kind, `${what}: ${error.message}`, error.hint, { cause: error });
   }
-  const text = messageOf(error);
-  const isFull = /os error (28|122)|No space left/.test(text);
-  const isDenied = error instanceof Deno.errors.PermissionDenied;
-  const kind = isFull ? "full" : isDenied ? "denied" : "io";
-  return new VolcastError(kind, `${what}: ${text}`, "", { cause: error });
+  return hostError(what, error);
 }

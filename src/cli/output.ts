@@ -7,7 +7,7 @@
 
 import { dirname } from "node:path";
 import { messageOf, VolcastError } from "../core/mod.ts";
-import { syncNames } from "../store/mod.ts";
+import { hostError, syncNames } from "../store/mod.ts";
 import { checkPut, putFile } from "../volume/mod.ts";
 import { makePart } from "./partial_file.ts";
 import type { Terminal } from "./terminal.ts";
@@ -133,11 +133,11 @@ async function writeFile(
   } catch (error) {
     if (part !== undefined) await Deno.remove(part).catch(() => {});
     if (error instanceof VolcastError || !isOfHost(error)) throw error;
-    const missing = error instanceof Deno.errors.NotFound;
+    if (!(error instanceof Deno.errors.NotFound)) throw hostError(`Cannot write ${path}`, error);
     throw new VolcastError(
-      missing ? "not-found" : error instanceof Deno.errors.PermissionDenied ? "denied" : "io",
-      `Cannot write ${path}: ${missing ? "its directory does not exist" : messageOf(error)}`,
-      missing ? "Give --parents to have it made" : "",
+      "not-found",
+      `Cannot write ${path}: its directory does not exist`,
+      "Give --parents to have it made",
       { cause: error },
     );
   }

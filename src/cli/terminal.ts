@@ -6,6 +6,7 @@
  */
 
 import { VolcastError, withoutSecrets } from "../core/mod.ts";
+import { hostError } from "../store/mod.ts";
 import { showBytes } from "./units.ts";
 
 /** Work is shown as a bar only after this many ms. */
@@ -88,7 +89,11 @@ function writeAll(target: { writeSync(bytes: Uint8Array): number }, bytes: Uint8
     try {
       done += target.writeSync(bytes.subarray(done));
     } catch (error) {
-      if (!(error instanceof Deno.errors.WouldBlock)) throw error;
+      // Whoever read it has enough; see how errors are reported.
+      if (error instanceof Deno.errors.BrokenPipe) throw error;
+      if (!(error instanceof Deno.errors.WouldBlock)) {
+        throw hostError("Cannot write the output", error);
+      }
       // Some of the bytes may have gone, nobody knows how many: going on could write them twice.
       throw new VolcastError(
         "io",

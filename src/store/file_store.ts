@@ -70,7 +70,7 @@ export class FileStore implements BlockStore {
       try {
         await reader.read(parts);
       } catch (error) {
-        throw ioError(`Cannot read ${path} from VBN ${parts[0].vbn} on`, error);
+        throw hostError(`Cannot read ${path} from VBN ${parts[0].vbn} on`, error);
       }
     };
   }
@@ -139,7 +139,7 @@ export class FileStore implements BlockStore {
         done += count;
       }
     } catch (error) {
-      throw ioError(`Cannot read ${this.path} at VBN ${vbn}`, error);
+      throw hostError(`Cannot read ${this.path} at VBN ${vbn}`, error);
     }
   }
 
@@ -151,7 +151,7 @@ export class FileStore implements BlockStore {
       let done = 0;
       while (done < source.length) done += this.#file.writeSync(source.subarray(done));
     } catch (error) {
-      throw this.#fail(ioError(`Cannot write ${this.path} at VBN ${vbn}`, error));
+      throw this.#fail(hostError(`Cannot write ${this.path} at VBN ${vbn}`, error));
     }
   }
 
@@ -160,7 +160,7 @@ export class FileStore implements BlockStore {
     try {
       await this.#file.syncData();
     } catch (error) {
-      throw this.#fail(ioError(`Cannot make writes to ${this.path} durable`, error));
+      throw this.#fail(hostError(`Cannot make writes to ${this.path} durable`, error));
     }
   }
 
@@ -221,7 +221,7 @@ function openFile(
       );
     }
     const reason = deniedError(`Cannot ${create ? "make" : "write"} ${path}`, error) ??
-      ioError(`Cannot ${create ? "make" : "open"} ${path}`, error);
+      hostError(`Cannot ${create ? "make" : "open"} ${path}`, error);
     if (!orReadOnly || (reason.kind !== "denied" && reason.kind !== "read-only")) throw reason;
     try {
       return { file: Deno.openSync(path, { read: true }), readOnly: reason };
@@ -271,7 +271,8 @@ const WAYS_OUT: readonly (readonly [numbers: RegExp, kind: ErrorKind, hint: stri
   ],
 ];
 
-function ioError(what: string, error: unknown): VolcastError {
+/** An error of the host, with what can be done about it. @param what `Cannot write PATH` */
+export function hostError(what: string, error: unknown): VolcastError {
   const text = messageOf(error);
   const [, kind, hint] = WAYS_OUT.find(([numbers]) => numbers.test(text)) ?? [, "io" as const, ""];
   return new VolcastError(kind, `${what}: ${text}`, hint, { cause: error });

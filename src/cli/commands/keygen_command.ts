@@ -4,9 +4,11 @@
  * @module
  */
 
+import { existsSync } from "node:fs";
 import { z } from "zod";
-import { messageOf, VolcastError } from "../../core/mod.ts";
+import { VolcastError } from "../../core/mod.ts";
 import { generateKeys } from "../../replication/mod.ts";
+import { hostError } from "../../store/mod.ts";
 import { defineCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
 
@@ -26,7 +28,12 @@ for one volume. To change it, give sites both public keys, a line each, then sig
   run([path], options, terminal): Promise<number> {
     const { privateText, publicText } = generateKeys();
     write(path, privateText, 0o600);
-    write(`${path}.pub`, publicText, 0o644);
+    try {
+      write(`${path}.pub`, publicText, 0o644);
+    } catch (error) {
+      Deno.removeSync(path);
+      throw error;
+    }
     const key = publicText.trim();
     if (options.json) terminal.printJson({ privateKey: path, publicKey: `${path}.pub`, key });
     else terminal.print(`Made ${path}, to be kept secret, and ${path}.pub:\n${key}`);
@@ -38,11 +45,15 @@ function write(path: string, text: string, mode: number): void {
   try {
     Deno.writeTextFileSync(path, text, { createNew: true, mode });
   } catch (error) {
-    const exists = error instanceof Deno.errors.AlreadyExists;
+    if (!(error instanceof Deno.errors.AlreadyExists)) {
+      // Half a key would stand in the way of the next attempt.
+      if (existsSync(path)) Deno.removeSync(path);
+      throw hostError(`Cannot write ${path}`, error);
+    }
     throw new VolcastError(
-      exists ? "exists" : "io",
-      `Cannot write ${path}: ${exists ? "it exists already" : messageOf(error)}`,
-      exists ? "Keys are never written over: choose another name" : "",
+      "exists",
+      `Cannot write ${path}: it exists already`,
+      "Keys are never written over: choose another name",
     );
   }
 }
