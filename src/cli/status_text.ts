@@ -60,6 +60,7 @@ const STATUS = z.object({
     freeBlocks: count.nullish(),
     inodes: count,
     cp: count,
+    writeError: z.string().nullish(),
   }).nullish(),
   current: SNAPSHOT.nullish(),
   master: SNAPSHOT.nullish(),
@@ -149,6 +150,7 @@ export function volumeRows(status: z.output<typeof STATUS>): Rows {
   return [
     ["volume", volume.id],
     ["role", volume.role],
+    ["written", volume.writeError ? `no: ${showName(volume.writeError)}` : undefined],
     ["epoch", volume.epoch === undefined ? undefined : String(volume.epoch)],
     ["size", showExactBytes(volume.capacityBytes)],
     ["used", `${volume.usedBlocks} blocks (${showBytes(volume.usedBlocks * 4096)})`],

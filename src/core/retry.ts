@@ -44,6 +44,11 @@ export const PATIENCE: Patience = {
   pause,
 };
 
+/** What a timer takes: 31 bits of ms. One that is given more fires at once. */
+export function timerMs(ms: number): number {
+  return Math.min(ms, 2 ** 31 - 1);
+}
+
 /** Waits, or returns at once when `signal` fires. */
 export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted) return Promise.resolve();
@@ -53,7 +58,7 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
       signal?.removeEventListener("abort", done);
       resolve();
     };
-    const timer = setTimeout(done, ms);
+    const timer = setTimeout(done, timerMs(ms));
     signal?.addEventListener("abort", done);
   });
 }

@@ -70,6 +70,8 @@ export interface VolumeStatus {
     readonly leases: number;
     /** Changed metadata in memory. */
     readonly dirtyBytes: number;
+    /** Why nothing can be written now; `null` where it can. */
+    readonly writeError: string | null;
   };
   readonly current: SnapshotInfo;
   /** A replica's own changes, which the next image takes away. */
@@ -99,6 +101,7 @@ export function volumeStatus(volume: Volume): VolumeStatus {
       cp: volume.superblock.cp,
       leases: volume.leases.size,
       dirtyBytes: volume.dirtyBytes,
+      writeError: volume.unwritable?.message ?? null,
     },
     current: snapshotJson(volume, volume.current),
     localChanges: localChanges(volume) ?? null,

@@ -214,7 +214,7 @@ export class HttpStandby implements Standby {
   async #result(image: Image, options: TakeOptions): Promise<number | undefined> {
     const { signal, progress } = options;
     const limitMs = WORK_MS + image.byteCount / WORK_BYTES_PER_MS;
-    const begin = Date.now();
+    const begin = performance.now();
     for (;;) {
       await this.patience.pause(POLL_MS, signal);
       signal?.throwIfAborted();
@@ -227,7 +227,7 @@ export class HttpStandby implements Standby {
         throw new VolcastError("io", `Cannot send the image to ${this.name}: it has begun anew`);
       }
       if (coming.state === "wants") return coming.offset;
-      if (Date.now() - begin > limitMs) {
+      if (performance.now() - begin > limitMs) {
         throw new VolcastError(
           "io",
           `Cannot send the image to ${this.name}: it has looked at it for ${

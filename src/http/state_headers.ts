@@ -46,15 +46,15 @@ export function setStateHeaders(headers: Headers, node: Node): void {
   if (master !== undefined) {
     headers.set(HEADERS.snapshot, master.id);
     headers.set(HEADERS.snapshotName, encodeURIComponent(master.name));
-    headers.set(HEADERS.age, seconds(Number(master.time / 1_000_000n)));
+    headers.set(HEADERS.age, seconds(Date.now() - Number(master.time / 1_000_000n)));
   }
   const { upstream } = node;
-  if (upstream?.snapshot !== undefined && upstream.seenAt !== undefined) {
+  if (upstream?.snapshot !== undefined && upstream.heardAt !== undefined) {
     headers.set(HEADERS.upstream, upstream.snapshot);
-    headers.set(HEADERS.upstreamAge, seconds(upstream.seenAt));
+    headers.set(HEADERS.upstreamAge, seconds(performance.now() - upstream.heardAt));
   }
 }
 
-function seconds(sinceMs: number): string {
-  return String(Math.max(0, Math.floor((Date.now() - sinceMs) / 1000)));
+function seconds(ms: number): string {
+  return String(Math.max(0, Math.floor(ms / 1000)));
 }

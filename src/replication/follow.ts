@@ -10,6 +10,7 @@ import {
   type Patience,
   pause,
   shortList,
+  timerMs,
   VolcastError,
   waitMsOf,
 } from "../core/mod.ts";
@@ -69,7 +70,7 @@ export async function follow(
       ? everyMs * (0.9 + Math.random() / 5)
       : waitMsOf(patienceBetween(everyMs), failed.count, failed.last);
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, waitMs);
+      const timer = setTimeout(resolve, timerMs(waitMs));
       wake = () => {
         clearTimeout(timer);
         resolve();

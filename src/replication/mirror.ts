@@ -73,7 +73,7 @@ export class Mirror {
   #settledCp = -1;
   #phase: MirrorPhase = "idle";
   #since = Date.now();
-  #aliveAt = Date.now();
+  #aliveAt = performance.now();
   #standsOn: { id: string; name: string } | undefined;
   #succeededAt: number | undefined;
   #failures = 0;
@@ -354,7 +354,7 @@ export class Mirror {
   }
 
   #alive(): void {
-    this.#aliveAt = Date.now();
+    this.#aliveAt = performance.now();
   }
 
   #lagBlocks(): number | undefined {

@@ -33,7 +33,7 @@ export async function keepMirrored(
   let failures = 0;
   let told: string | undefined;
   while (!signal.aborted) {
-    const begin = Date.now();
+    const begin = performance.now();
     let waitMs: number;
     try {
       const result = await watchedRound(mirror, options, signal);
@@ -41,7 +41,7 @@ export async function keepMirrored(
       else if (told !== undefined) log(`${mirror.status.to} has all of it`);
       failures = 0;
       told = undefined;
-      waitMs = everyMs * (0.9 + Math.random() / 5) - (Date.now() - begin);
+      waitMs = everyMs * (0.9 + Math.random() / 5) - (performance.now() - begin);
     } catch (error) {
       if (signal.aborted) break;
       const hint = error instanceof VolcastError && error.hint !== "" ? `. ${error.hint}` : "";

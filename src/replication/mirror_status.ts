@@ -35,7 +35,7 @@ export interface MirrorStatus {
   readonly phase: MirrorPhase;
   /** When the phase began, ms since 1970. */
   readonly since: number;
-  /** When the phase began, or something happened in it last; ms since 1970. */
+  /** When the phase began, or something happened in it last; ms, by `performance.now`. */
   readonly aliveAt: number;
   /** Where the standby stood when it was heard last. */
   readonly standsOn: { readonly id: string; readonly name: string } | undefined;

@@ -24,6 +24,8 @@ export interface Upstream {
   readonly name?: string;
   /** When it was last seen, ms since 1970. */
   readonly seenAt?: number;
+  /** The same by `performance.now`, which no setting of the clock moves. */
+  readonly heardAt?: number;
   /** Why the last attempt failed, absent when it did not. */
   readonly error?: string;
 }

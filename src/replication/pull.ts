@@ -213,6 +213,7 @@ export class Puller {
       snapshot: plan.top,
       name: plan.topName,
       seenAt: Date.now(),
+      heardAt: performance.now(),
     };
     return plan;
   }

@@ -134,8 +134,8 @@ function alreadyThere(image: IncomingImage, name: string): Applied {
 
 /** Lets readers of a replaced volume end, for a while. */
 async function retire(volume: Volume, drainMs: number): Promise<void> {
-  const deadline = Date.now() + drainMs;
-  while (volume.leases.size > 0 && Date.now() < deadline) {
+  const deadline = performance.now() + drainMs;
+  while (volume.leases.size > 0 && performance.now() < deadline) {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
   await volume.close();

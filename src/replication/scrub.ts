@@ -162,13 +162,16 @@ export class Scrub {
       await this.#note(volume);
     }
     const { startedAt, completedAt } = this.#place;
-    const dueAt = (completedAt ?? -Infinity) + everyMs;
-    if (this.#isAsked || startedAt !== undefined || Date.now() >= dueAt) {
+    // A pass that ended in the future says nothing: the clock was set back since.
+    const sinceMs = completedAt === undefined || completedAt > Date.now()
+      ? Infinity
+      : Date.now() - completedAt;
+    if (this.#isAsked || startedAt !== undefined || sinceMs >= everyMs) {
       this.#isAsked = false;
       await this.#pass(volume, signal);
       return 0;
     }
-    const untilDue = Math.max(0, dueAt - Date.now());
+    const untilDue = everyMs - sinceMs;
     return this.healer.bad.size > 0 ? Math.min(retryMs, untilDue) : untilDue;
   }
 
@@ -261,7 +264,7 @@ export class Scrub {
       this.#place = { ...this.#place, next };
       await this.#afterSlice(volume, blocks, signal);
       if (!isInUse()) return false;
-      if (Date.now() - this.#notedAt >= NOTE_MS) await this.#note(volume);
+      if (performance.now() - this.#notedAt >= NOTE_MS) await this.#note(volume);
     }
     if (this.#hasNews) await this.#heal(volume, signal);
     return isInUse();
@@ -335,7 +338,7 @@ export class Scrub {
    * that starts again must find it again.
    */
   async #note(volume: Volume): Promise<void> {
-    this.#notedAt = Date.now();
+    this.#notedAt = performance.now();
     const { startedAt = Date.now(), completedAt } = this.#place;
     const anew = { startedAt, next: 0, ...(completedAt === undefined ? {} : { completedAt }) };
     const place = this.healer.bad.size > 0 ? anew : this.#place;

@@ -90,10 +90,10 @@ export class Leases {
 
   /** Waits until nobody reads `snapshots`, for at most `limitMs`, then ends those who still do. */
   async clear(snapshots: ReadonlySet<string>, limitMs: number): Promise<void> {
-    const deadline = Date.now() + limitMs;
+    const deadline = performance.now() + limitMs;
     const busy = () => [...this.#active].filter((lease) => snapshots.has(lease.leased.id));
     while (busy().length > 0) {
-      const left = deadline - Date.now();
+      const left = deadline - performance.now();
       if (left <= 0) {
         for (const lease of busy()) this.#end(lease);
         return;

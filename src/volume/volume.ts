@@ -285,6 +285,11 @@ export class Volume {
     return this.#poison ?? this.#store.failure;
   }
 
+  /** Why nothing can be written: the host lets nobody write its file, or a write failed. */
+  get unwritable(): VolcastError | undefined {
+    return this.#store.readOnly ?? this.poisoned;
+  }
+
   /** The snapshot that is the current root: what was applied here, or the last consistency point. */
   get current(): Snapshot {
     const { cp, root, applied } = this.superblock;

@@ -45,7 +45,7 @@ interface Parts {
   readonly space: Space;
   /** Makes a consistency point. */
   readonly commit: () => Promise<void>;
-  /** When the last one was made, ms since 1970. */
+  /** When the last one was made, by `performance.now`. */
   readonly lastCommit: () => number;
 }
 
@@ -81,7 +81,7 @@ export class Writer {
     const { dirtyBytes, checkpointMs } = this.#parts.volume.options;
     if (
       this.dirtyBytes > dirtyBytes || this.space.isShort ||
-      (this.isDirty && Date.now() - this.#parts.lastCommit() > checkpointMs)
+      (this.isDirty && performance.now() - this.#parts.lastCommit() > checkpointMs)
     ) {
       await this.#parts.commit();
     }

@@ -48,7 +48,8 @@ export class Writing {
   readonly #alone = new Mutex();
   #writer: Writer | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #lastCheckpoint = 0;
+  /** By `performance.now`. */
+  #lastCheckpoint = -Infinity;
   /** An image is coming in: its blocks lie where no plane is yet. */
   #receiving = false;
 
@@ -274,7 +275,7 @@ export class Writing {
       await this.#parts.move({ kind, cp: root.cp, root: pointer });
       live.cp = root.cp + 1;
       space.committed(root.cp, volume.leases.oldest);
-      this.#lastCheckpoint = Date.now();
+      this.#lastCheckpoint = performance.now();
       this.#disarmTimer();
     });
   }

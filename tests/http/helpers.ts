@@ -30,6 +30,7 @@ export async function makeNode(
     blocks?: number;
     volume?: Volume;
     traffic?: Traffic;
+    maxLagMs?: number;
   } = {},
 ): Promise<Fixture> {
   const volume = options.volume ??
@@ -40,6 +41,7 @@ export async function makeNode(
     access: new Access({ tokens: options.tokens ?? {}, loopback: options.loopback ?? true }),
     traffic: options.traffic ?? new Traffic(),
     version: "test",
+    ...(options.maxLagMs === undefined ? {} : { maxLagMs: options.maxLagMs }),
     onShutdown: () => () => {},
   }, (text) => log.push(text));
   return {

@@ -62,9 +62,9 @@ async function waitUntilReady(
   }
   // Before it is shown: it must have no password.
   nameOf(url);
-  const deadline = Date.now() + limitMs;
+  const deadline = performance.now() + limitMs;
   for (;;) {
-    const left = deadline - Date.now();
+    const left = deadline - performance.now();
     // Asked once at least, even if there is no time to wait.
     const reason = await notReady(url, Math.max(left, 1000), credentials);
     if (reason === undefined) return;

@@ -93,7 +93,8 @@ function notReady(c: RouteContext): string | undefined {
   const stale = node.trust?.whyStale(node.volume);
   if (stale !== undefined) return stale;
   if (maxLagMs === undefined || node.upstream === undefined) return undefined;
-  const lag = Date.now() - (node.upstream.seenAt ?? 0);
+  if (node.upstream.heardAt === undefined) return "no parent was heard yet";
+  const lag = performance.now() - node.upstream.heardAt;
   return lag > maxLagMs ? `the parent was last heard ${Math.round(lag / 1000)} s ago` : undefined;
 }
 
@@ -106,6 +107,7 @@ function statusOf(c: RouteContext): Record<string, unknown> {
     ready: notReady(c) === undefined,
     upstream: node.upstream === undefined ? null : {
       ...node.upstream,
+      heardAt: undefined,
       seenAt: node.upstream.seenAt === undefined
         ? null
         : new Date(node.upstream.seenAt).toISOString(),
@@ -151,6 +153,7 @@ function metricsOf(c: RouteContext): string {
   gauge("capacity_blocks", "Blocks of the volume.", volume.zone.capacity);
   gauge("used_blocks", "Blocks of the current file system.", volume.root.blockCount);
   if (volume.role === "origin") gauge("free_blocks", "Blocks free.", volume.freeBlocks);
+  gauge("writable", "Whether the volume can be written.", volume.unwritable === undefined ? 1 : 0);
   gauge("snapshots", "Snapshots kept.", volume.snapshots().length);
   gauge("shadows", "Shadow snapshots.", volume.shadows().length);
   gauge("leases", "Readers that hold a root.", volume.leases.size);
