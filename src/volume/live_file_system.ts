@@ -24,6 +24,7 @@ import {
   encodeInode,
   FILE_TYPE,
   INLINE_SIZE,
+  INO,
   type Inode,
   INODE_SIZE,
   INODES_PER_BLOCK,
@@ -41,6 +42,8 @@ import type { Space } from "./space.ts";
 
 /** Bytes of the longest target of a symbolic link. */
 const MAX_LINK_BYTES = 4095;
+/** Most names of a file, and in a directory: their number is 32 bits wide. */
+const MAX_NAMES = 2 ** 32 - 1;
 /** Bytes of the longest file: numbers of blocks are 32 bits wide, in a file as in a volume. */
 const MAX_FILE_BYTES = MAX_BLOCKS * BLOCK_SIZE;
 
@@ -121,6 +124,7 @@ export class LiveFileSystem extends FileSystem {
         `Cannot make the link '${name}': its target has ${target.length} bytes, the limit is ${MAX_LINK_BYTES}`,
       );
     }
+    this.#checkEntries(parent, name);
     this.#require(4);
     const directory = this.#directoryForWriting(parent);
     const opened = this.#newInode(file);
@@ -140,6 +144,13 @@ export class LiveFileSystem extends FileSystem {
     const type = typeOfMode(this.open(ino).inode.mode);
     if (type === "directory") {
       throw new VolcastError("usage", `Cannot link '${name}': a directory has one name only`);
+    }
+    this.#checkEntries(parent, name);
+    if (this.open(ino).inode.nlink >= MAX_NAMES) {
+      throw new VolcastError(
+        "full",
+        `Cannot link '${name}': the file has ${MAX_NAMES} names, which is the limit`,
+      );
     }
     this.#require(4);
     const directory = this.#directoryForWriting(parent);
@@ -202,6 +213,7 @@ export class LiveFileSystem extends FileSystem {
         `Cannot replace '${to.name}': one of the two is a directory`,
       );
     }
+    if (present === undefined) this.#checkEntries(to.parent, to.name);
     this.#require(4);
     if (present !== undefined) this.remove(to.parent, to.name);
     const weight = entry.type === "directory" ? 1 : 0;
@@ -328,6 +340,12 @@ export class LiveFileSystem extends FileSystem {
     inode.version = this.cp;
   }
 
+  /** Blocks of the tables of snapshots and pointers. */
+  get tableBlocks(): number {
+    return [INO.snapshots, INO.pointers]
+      .reduce((sum, ino) => sum + divCeil(this.open(ino).inode.size, BLOCK_SIZE), 0);
+  }
+
   /** The whole content of a file that is known to be small. */
   readAll(ino: number): Uint8Array {
     return readAll(this, ino);
@@ -379,7 +397,11 @@ export class LiveFileSystem extends FileSystem {
     const inode = emptyInode();
     if (ino === 0) {
       if (this.#inodeLimit >= 2 ** 32) {
-        throw new VolcastError("full", "Cannot make a file: all 4,294,967,296 inodes are in use");
+        throw new VolcastError(
+          "full",
+          "Cannot make a file: all 4,294,967,280 inodes are in use",
+          "Remove files that are not needed",
+        );
       }
       ino = this.#inodeLimit++;
     } else {
@@ -471,6 +493,15 @@ export class LiveFileSystem extends FileSystem {
 
   #writeBlocks({ tree }: OpenInode, first: number, bytes: Uint8Array): void {
     writeContent({ io: this.io, space: this.#space, tree }, first, bytes);
+  }
+
+  #checkEntries(directory: number, name: string): void {
+    if (this.directory(directory).size < MAX_NAMES) return;
+    throw new VolcastError(
+      "full",
+      `Cannot make '${name}': its directory has ${MAX_NAMES} names, which is the limit`,
+      "Use another directory",
+    );
   }
 
   #isBelow(ino: number, ancestor: number): boolean {

@@ -15,6 +15,7 @@ import { divCeil, inChunks, Pace, VolcastError } from "../core/mod.ts";
 import { BLOCK_SIZE, checkFileName } from "../format/mod.ts";
 import { checkPath } from "./file_system.ts";
 import type { LiveFileSystem } from "./live_file_system.ts";
+import { FULL_HINT } from "./space.ts";
 import type { Volume } from "./volume.ts";
 import type { Writer } from "./writer.ts";
 
@@ -143,7 +144,7 @@ function checkRoom({ space }: Writer, path: string, byteCount: number): void {
     "full",
     `Cannot write ${path}: it needs ${count} blocks, and ` +
       `${Math.max(0, space.freeCount - space.reserve)} are free for data`,
-    "Delete snapshots or files, or use a larger volume",
+    FULL_HINT,
   );
 }
 

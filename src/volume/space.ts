@@ -49,6 +49,11 @@ interface WorkingPage {
   readonly shadowed: Uint32Array | undefined;
 }
 
+/** What helps when a volume is full. */
+export const FULL_HINT =
+  "Delete snapshots (volcast plan VOLUME --delete a,b says what that frees), make shadows of them, or " +
+  "delete files; a volume does not grow: publish into a larger one";
+
 /** See the module. */
 export class Space implements Allocator {
   /** The block map of the active file system. */
@@ -72,6 +77,8 @@ export class Space implements Allocator {
   reclaim: () => void = () => {};
   /** Inodes changed in memory: each may ask for a block at the consistency point. */
   waitingInodes: () => number = () => 0;
+  /** Blocks of the tables of snapshots and pointers: to delete one may write all of them anew. */
+  tableBlocks: () => number = () => 0;
   #shadows: ShadowFile | undefined;
   /** Who is told of every block that is given out or back. */
   readonly marks: Set<Marks> = new Set();
@@ -142,7 +149,8 @@ export class Space implements Allocator {
 
   /** Blocks that users' data may not take: consistency points need them, to delete above all. */
   get reserve(): number {
-    return this.#floor + this.dirtyCount * 2 + this.waitingInodes();
+    // Old tables stay where a snapshot has them: one is written while another is given up.
+    return this.#floor + this.dirtyCount * 2 + this.waitingInodes() + this.tableBlocks() * 2;
   }
 
   /** Whether `count` blocks are left for users' data. */
@@ -182,6 +190,27 @@ export class Space implements Allocator {
     );
   }
 
+  /**
+   * For what gives room back in the end, and may take all of the reserve: deleting snapshots, shadows.
+   *
+   * @param count Blocks of tables and planes that it changes.
+   * @throws {VolcastError} `full`, before anything is changed.
+   */
+  requireForRelease(count: number): void {
+    // Pages of the block map that these lie in, and what every consistency point writes.
+    const needed = count + Math.min(count, this.#pageCount) + 16;
+    const left = () => this.freeCount - this.dirtyCount - this.waitingInodes();
+    if (left() < needed && this.quarantined > 0) this.reclaim();
+    if (left() >= needed) return;
+    throw new VolcastError(
+      "full",
+      `Cannot delete from a full volume: ${needed} blocks are needed to write it down, ${
+        Math.max(0, left())
+      } are free`,
+      "Begin with the newest snapshots, or make shadows of them: that takes less",
+    );
+  }
+
   /** Looks for room. @throws {VolcastError} `full` unless `count` blocks are left for users' data. */
   require(count: number): void {
     if (this.has(count)) return;
@@ -189,7 +218,7 @@ export class Space implements Allocator {
       "full",
       `Cannot write ${count} more blocks: the volume has ${this.#data.count} blocks, ` +
         `${Math.max(0, this.freeCount - this.reserve)} of them free for data`,
-      "Delete snapshots or files, or make a larger volume",
+      FULL_HINT,
     );
   }
 
@@ -234,7 +263,7 @@ export class Space implements Allocator {
     throw new VolcastError(
       "full",
       `Cannot write: none of the volume's ${this.#data.count} blocks is free`,
-      "Delete snapshots, or make a larger volume",
+      FULL_HINT,
     );
   }
 

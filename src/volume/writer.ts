@@ -35,6 +35,8 @@ import type { Shadow, Snapshot, Volume } from "./volume.ts";
 
 /** Most snapshots a volume keeps, shadows included. */
 export const MAX_SNAPSHOTS = 4096;
+/** Most pointers of a volume. */
+export const MAX_POINTERS = 4096;
 
 /** Blocks of a page of plane. */
 type Page = Readonly<{ index: number; words: Uint32Array }>;
@@ -173,7 +175,9 @@ export class Writer {
       );
     }
     const rest = this.#snapshots().filter((record) => snapshotId(record) !== id);
-    if (shadow === undefined) this.#removeFromSummary(this.#keptOnlyBy(snapshot));
+    const gone = shadow === undefined ? this.#keptOnlyBy(snapshot) : [];
+    this.space.requireForRelease(this.fs.tableBlocks + gone.length);
+    if (shadow === undefined) this.#removeFromSummary(gone);
     else this.#dropShadow(shadow, rest);
     this.fs.writeMetafile(INO.snapshots, encodeSnapshots(rest));
     await this.#parts.commit();
@@ -200,6 +204,7 @@ export class Writer {
     this.#refuseParents(snapshot);
     this.#refusePointed(snapshot, "make a shadow of");
     const gone = this.#keptOnlyBy(snapshot);
+    this.space.requireForRelease(gone.length + 1);
     // Room for what must be written comes before room for the plane, which may lose pages.
     for (const { index } of gone) this.space.summary.writableBlock(index);
     const file = shadows ?? this.#makeShadowFile();
@@ -217,6 +222,7 @@ export class Writer {
   async setPointer(name: string, id: string): Promise<void> {
     this.#checkPointerName(name, this.#snapshots());
     this.#listed(id);
+    this.space.requireForChange();
     this.#movePointers([name], id);
     await this.#parts.commit();
   }
@@ -258,6 +264,17 @@ export class Writer {
         `Cannot move the pointer '${name}': it is the parent's, here are local changes only`,
         "Use a pointer of another name, for example --pointer local, or import without a snapshot",
       );
+    }
+    const pointers = decodePointers(this.fs.readAll(INO.pointers));
+    if (!pointers.some((pointer) => pointer.name === name)) {
+      if (pointers.length >= MAX_POINTERS) {
+        throw new VolcastError(
+          "full",
+          `Cannot make the pointer '${name}': the volume has ${pointers.length}, the limit is ${MAX_POINTERS}`,
+          "Move one that is there",
+        );
+      }
+      this.space.require(8);
     }
     if (!table.some((snapshot) => snapshot.name === name)) return;
     throw new VolcastError(

@@ -234,6 +234,7 @@ export class Writing {
     space.attach(trees[0], trees[1]);
     const shadows = live.readInode(INO.shadows);
     if (shadows.mode !== 0) space.attachShadows(volume.io, shadows);
+    space.tableBlocks = () => live.tableBlocks;
     space.reclaim = () => volume.leases.endAll();
     return new Writer({
       volume,
