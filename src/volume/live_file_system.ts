@@ -114,6 +114,7 @@ export class LiveFileSystem extends FileSystem {
   /** Makes a file, directory, link or device. @returns Its inode number. */
   create(parent: number, name: string, file: NewFile): number {
     checkFileName(name);
+    checkTimes(file);
     if (this.directory(parent).find(name) !== undefined) {
       throw new VolcastError("exists", `Cannot make '${name}': it exists already`);
     }
@@ -228,6 +229,7 @@ export class LiveFileSystem extends FileSystem {
 
   /** Sets attributes. */
   setAttributes(ino: number, change: AttributeChange): void {
+    checkTimes(change);
     this.#requireForChange();
     const { inode } = this.#change(ino);
     applyChange(inode, change);
@@ -526,6 +528,21 @@ export function readAll(fs: FileSystem, ino: number): Uint8Array {
   const bytes = new Uint8Array(fs.open(ino).inode.size);
   fs.read(ino, 0, bytes);
   return bytes;
+}
+
+/** Times are ns since 1970 in 64 bits: 1677 to 2262. */
+function checkTimes(change: AttributeChange): void {
+  for (const name of ["atime", "mtime", "btime"] as const) {
+    const time = change[name];
+    if (time === undefined || time === BigInt.asIntN(64, time)) continue;
+    throw new VolcastError(
+      "usage",
+      `Cannot keep the time ${
+        time / 1_000_000_000n
+      } s as ${name}: the limits are the years 1677 and 2262`,
+      "Set another time, for example with touch",
+    );
+  }
 }
 
 function applyChange(inode: Inode, change: AttributeChange): void {

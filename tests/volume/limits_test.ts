@@ -93,6 +93,22 @@ test("a file ends at 16 TiB", () =>
     assertEquals(fs.stat(ino).size, most);
   }));
 
+test("a time that 64 bits of ns do not hold is refused", () =>
+  withWriter(({ fs }) => {
+    const ino = fs.create(INO.root, "file", { type: "file", mtime: 2n ** 63n - 1n });
+    const count = fs.inodeCount;
+    for (const time of [2n ** 63n, -(2n ** 63n) - 1n]) {
+      const refused = (work: () => unknown) => {
+        const { message } = assertThrows(work, VolcastError);
+        assert(message.includes("the limits are the years 1677 and 2262"), message);
+      };
+      refused(() => fs.create(INO.root, "late", { type: "file", mtime: time }));
+      refused(() => fs.setAttributes(ino, { atime: time }));
+    }
+    assertEquals(fs.inodeCount, count);
+    assertEquals(fs.stat(ino).mtime, 2n ** 63n - 1n);
+  }));
+
 /** Records of snapshots that are all of one root. */
 function records(volume: Volume, count: number): SnapshotRecord[] {
   const [first] = volume.snapshots();
