@@ -34,6 +34,8 @@ export async function keepWritable(
     if (told === volume && volume.poisoned === undefined) {
       told = undefined;
       options.log(`Writing goes on, from ${volume.active.name} (${volume.active.id})`);
+      // What failed meanwhile is done now: sealing, keeping the pin budget.
+      node.changed();
     }
   }
 }

@@ -145,15 +145,23 @@ export async function keepSealed(
 ): Promise<void> {
   let wake = () => {};
   let changed = false;
+  let told: string | undefined;
+  // What fails again for the same reason is told once.
+  const log = (text: string) => {
+    if (text !== told) options.log(text);
+    told = text;
+  };
+  const seal = () =>
+    node.sealing ??= sealNow(node, { ...options, log }).finally(() => node.sealing = undefined);
   const forget = node.onChange(() => {
     changed = true;
-    node.sealing ??= sealNow(node, options).finally(() => node.sealing = undefined);
+    void seal();
     wake();
   });
   signal.addEventListener("abort", () => wake());
   while (!signal.aborted) {
     changed = false;
-    await (node.sealing ??= sealNow(node, options).finally(() => node.sealing = undefined));
+    await seal();
     if (changed) continue;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, Math.min(options.lifetimeMs / 4, 3_600_000));
