@@ -25,12 +25,13 @@ test("keepWritable tells once that nothing can be written, and what waits is don
   const log = (text: string) => void lines.push(text);
   const stop = new AbortController();
   faulty.fault = { at: faulty.counts.write + 1, call: "write", kind: "full", forEver: true };
+  await assertRejects(() => volume.updateLocal((state) => void (state.site = "here")));
   const key = readSigningKey(generateKeys().privateText, "key");
   const sealing = keepSealed(node, { key, lifetimeMs: 86_400_000, log }, stop.signal);
   const recovering = keepWritable(node, { log, lookMs: 1 }, stop.signal);
   await until("it is told", () => lines.length === 2);
   await until("it was tried again", () => faulty.faults > 5);
-  assertMatch(lines[0], /^Cannot seal: Cannot write: No space left/);
+  assertMatch(lines[0], /^Cannot seal: Cannot write: an earlier write failed \(.*No space left/);
   assertMatch(lines[1], /^Reading goes on, writing does not: Cannot write: No space left/);
   faulty.fault = undefined;
   await until("that is told", () => lines.length >= 3);
