@@ -6,6 +6,7 @@
 
 export * from "./assert.ts";
 export * from "./chunks.ts";
+export * from "./clock.ts";
 export * from "./errors.ts";
 export * from "./expression.ts";
 export * from "./list.ts";

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { type Clock, HOST_CLOCK } from "./clock.ts";
+
 /** Work done in one go, ms: about the longest time that a request waits for it. */
 const SLICE_MS = 10;
 
@@ -11,24 +13,29 @@ const SLICE_MS = 10;
  * Runs a computation to its end, and lets the event loop turn whenever it yields and a slice of time is
  * over. What it reads must be held by a lease or not be changed by anybody.
  */
-export async function paced(steps: Iterable<unknown>): Promise<void> {
-  const pace = new Pace();
+export async function paced(steps: Iterable<unknown>, clock?: Clock): Promise<void> {
+  const pace = new Pace(clock);
   for (const _ of steps) if (pace.isDue) await pace.turn();
 }
 
 /** The same for work that has awaits of its own. */
 export class Pace {
-  #begin = performance.now();
+  readonly #clock: Clock;
+  #begin: number;
+
+  constructor(clock: Clock = HOST_CLOCK) {
+    this.#clock = clock;
+    this.#begin = clock.elapsed();
+  }
 
   /** Whether a slice of time is over. */
   get isDue(): boolean {
-    return performance.now() - this.#begin >= SLICE_MS;
+    return this.#clock.elapsed() - this.#begin >= SLICE_MS;
   }
 
   /** Lets the event loop turn. */
   async turn(): Promise<void> {
-    // A timer, since the cheaper ways to wait come before the network's turn.
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    this.#begin = performance.now();
+    await this.#clock.turn();
+    this.#begin = this.#clock.elapsed();
   }
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { type Clock, HOST_CLOCK } from "./clock.ts";
 import { UnansweredError, VolcastError } from "./errors.ts";
 
 /** How others are waited for. Tests put clocks of their own in the place of the last three. */
@@ -28,37 +29,38 @@ export interface Patience {
   readonly pause: (ms: number, signal?: AbortSignal) => Promise<void>;
 }
 
-/** What is meant where nothing else is said. */
-export const PATIENCE: Patience = {
-  answerMs: 30_000,
-  silenceMs: 30_000,
-  attempts: 4,
-  firstMs: 200,
-  limitMs: 10_000,
-  askedLimitMs: 60_000,
-  random: Math.random,
-  timer(ms, late): () => void {
-    const timer = setTimeout(late, ms);
-    return () => clearTimeout(timer);
-  },
-  pause,
-};
-
-/** What a timer takes: 31 bits of ms. One that is given more fires at once. */
-export function timerMs(ms: number): number {
-  return Math.min(ms, 2 ** 31 - 1);
+/** What is meant where nothing else is said, by a clock. */
+export function patienceBy(clock: Clock): Patience {
+  return {
+    answerMs: 30_000,
+    silenceMs: 30_000,
+    attempts: 4,
+    firstMs: 200,
+    limitMs: 10_000,
+    askedLimitMs: 60_000,
+    random: () => clock.chance(),
+    timer: (ms, late) => clock.timer(ms, late),
+    pause: (ms, signal) => pause(ms, signal, clock),
+  };
 }
 
+/** The same by the clock of the host. */
+export const PATIENCE: Patience = patienceBy(HOST_CLOCK);
+
 /** Waits, or returns at once when `signal` fires. */
-export function pause(ms: number, signal?: AbortSignal): Promise<void> {
+export function pause(
+  ms: number,
+  signal?: AbortSignal,
+  clock: Clock = HOST_CLOCK,
+): Promise<void> {
   if (signal?.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const done = () => {
-      clearTimeout(timer);
+      forget();
       signal?.removeEventListener("abort", done);
       resolve();
     };
-    const timer = setTimeout(done, timerMs(ms));
+    const forget = clock.timer(ms, done);
     signal?.addEventListener("abort", done);
   });
 }

@@ -39,6 +39,8 @@ export interface RemoteServer {
   readonly client?: Deno.HttpClient | undefined;
   /** How long it is waited for; {@linkcode PATIENCE} by default. */
   readonly patience?: Patience | undefined;
+  /** How it is reached: `fetch` by default. */
+  readonly fetch?: typeof fetch | undefined;
 }
 
 /** What is asked. */
@@ -199,7 +201,7 @@ export async function answerFrom(
   };
   forServer();
   try {
-    return await fetch(path instanceof URL ? path : server.name + path, {
+    return await (server.fetch ?? fetch)(path instanceof URL ? path : server.name + path, {
       ...(method === undefined ? {} : { method }),
       ...(body === undefined
         ? {}

@@ -55,25 +55,24 @@ const SNAPSHOTS = z.object({
 });
 const STATUS_OF_VOLUME = z.object({ volume: z.object({ id: z.string() }) });
 
+/** How a parent is asked. */
+export interface HttpPeerOptions extends ServerOptionsOfClient {
+  /** How it is reached: `fetch` by default. */
+  readonly fetch?: typeof fetch;
+  /** How fast images come from there. */
+  readonly throttle?: Throttle | undefined;
+}
+
 /** See the module. */
 export class HttpPeer implements Peer {
   readonly name: string;
   readonly patience: Patience | undefined;
-  readonly #options: ServerOptionsOfClient;
+  readonly #options: HttpPeerOptions;
 
-  readonly #throttle: Throttle | undefined;
-
-  /**
-   * @param url Where the parent listens.
-   * @param options.throttle How fast images come from there.
-   */
-  constructor(
-    url: string,
-    options: ServerOptionsOfClient & { throttle?: Throttle | undefined } = {},
-  ) {
+  /** @param url Where the parent listens. */
+  constructor(url: string, options: HttpPeerOptions = {}) {
     this.name = nameOf(url);
     this.#options = options;
-    this.#throttle = options.throttle;
     this.patience = options.patience;
   }
 
@@ -85,6 +84,11 @@ export class HttpPeer implements Peer {
   /** Whose certificates are believed. */
   get client(): Deno.HttpClient | undefined {
     return this.#options.credentials?.client;
+  }
+
+  /** How it is reached. */
+  get fetch(): typeof fetch | undefined {
+    return this.#options.fetch;
   }
 
   async plan(request: PeerRequest, signal?: AbortSignal): Promise<PeerPlan> {
@@ -189,7 +193,7 @@ export class HttpPeer implements Peer {
       if (start > offset) throw this.#unanswered(`its bytes begin at ${start}, not at ${offset}`);
       const body = throttled(
         bodyOf(response, this.name, { signal, patience: this.patience }),
-        this.#throttle,
+        this.#options.throttle,
       );
       // Something between here and there ignores ranges: what is not wanted is dropped.
       return start === offset ? body : body.pipeThrough(dropping(offset - start));

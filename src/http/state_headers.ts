@@ -46,12 +46,12 @@ export function setStateHeaders(headers: Headers, node: Node): void {
   if (master !== undefined) {
     headers.set(HEADERS.snapshot, master.id);
     headers.set(HEADERS.snapshotName, encodeURIComponent(master.name));
-    headers.set(HEADERS.age, seconds(Date.now() - Number(master.time / 1_000_000n)));
+    headers.set(HEADERS.age, seconds(node.clock.now() - Number(master.time / 1_000_000n)));
   }
   const { upstream } = node;
   if (upstream?.snapshot !== undefined && upstream.heardAt !== undefined) {
     headers.set(HEADERS.upstream, upstream.snapshot);
-    headers.set(HEADERS.upstreamAge, seconds(performance.now() - upstream.heardAt));
+    headers.set(HEADERS.upstreamAge, seconds(node.clock.elapsed() - upstream.heardAt));
   }
 }
 

@@ -377,9 +377,12 @@ class Transfer {
     };
     const limit = transfer.frames;
     const done = () => this.#done;
-    await paced((function* () {
-      while (done() < limit && frames.current !== undefined) yield readOne(frames.current);
-    })());
+    await paced(
+      (function* () {
+        while (done() < limit && frames.current !== undefined) yield readOne(frames.current);
+      })(),
+      this.#volume.options.clock,
+    );
     return byteCount;
   }
 

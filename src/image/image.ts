@@ -250,7 +250,7 @@ export class Image {
             assert(!next.done, "the stream is as long as was planned");
             if (!(next.value instanceof Uint8Array)) {
               // Nothing to send yet: the disks are at work, or others may want to run.
-              await (next.value ?? new Promise((resolve) => setTimeout(resolve, 0)));
+              await (next.value ?? this.#volume.options.clock.turn());
               continue;
             }
             const chunk = next.value.subarray(0, to - position);

@@ -6,6 +6,7 @@
 
 import {
   BitPlane,
+  type Clock,
   damaged,
   difference,
   equalPlanes,
@@ -187,7 +188,7 @@ export async function verifyReceived(volume: Volume, image: Received): Promise<v
   const covered = new BitPlane(received.pageCount);
   for (const top of topsOf(image)) {
     const root = checkRoot(image, top);
-    const seen = await walkReceived(image, top, reached);
+    const seen = await walkReceived(image, top, reached, volume.options.clock);
     const { tree } = new FileSystem(image.io, root).open(INO.blockMap);
     const plane = new PlaneFile(tree, pageCountOf(volume.zone.capacity));
     const missing = difference(known === undefined ? plane : difference(plane, known), received);
@@ -226,6 +227,7 @@ async function walkReceived(
   { io, header, received, known }: Received,
   top: StreamSnapshot,
   reached: BitPlane,
+  clock: Clock,
 ): Promise<BitPlane> {
   const isShadow = header.shadowState !== undefined;
   const seen = new BitPlane(received.pageCount);
@@ -252,7 +254,7 @@ async function walkReceived(
     return isNew;
   });
   // Readers are served meanwhile.
-  await paced(steps);
+  await paced(steps, clock);
   content.flush();
   if (failure !== undefined) throw failure;
   return seen;

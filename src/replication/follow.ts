@@ -10,7 +10,6 @@ import {
   type Patience,
   pause,
   shortList,
-  timerMs,
   VolcastError,
   waitMsOf,
 } from "../core/mod.ts";
@@ -56,23 +55,26 @@ export async function follow(
     options.log(`Promoted: this node is the origin of epoch ${event.epoch}, and follows nobody`);
     end();
   });
-  const listener = listen(options, ending.signal, () => {
+  const listener = listen(node, options, ending.signal, () => {
     announced = true;
     wake();
   });
+  const { clock } = node;
   const failed: Failed = { count: 0 };
   while (!ending.signal.aborted) {
     announced = false;
     await pullOnce(node, puller, { ...options, failed }, ending.signal);
     if (announced) continue;
     const { everyMs } = options;
-    const waitMs = failed.count === 0
-      ? everyMs * (0.9 + Math.random() / 5)
-      : waitMsOf(patienceBetween(everyMs), failed.count, failed.last);
+    const waitMs = failed.count === 0 ? everyMs * (0.9 + clock.chance() / 5) : waitMsOf(
+      { ...patienceBetween(everyMs), random: () => clock.chance() },
+      failed.count,
+      failed.last,
+    );
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, timerMs(waitMs));
+      const forget = clock.timer(waitMs, resolve);
       wake = () => {
-        clearTimeout(timer);
+        forget();
         resolve();
       };
       if (ending.signal.aborted) wake();
@@ -138,6 +140,7 @@ export function describeFlush({ files, snapshots }: Flushed): string {
 
 /** Hears the first parent that lets itself be heard; the next one when it falls silent. */
 async function listen(
+  { clock }: Node,
   options: FollowOptions,
   signal: AbortSignal,
   announced: () => void,
@@ -145,7 +148,7 @@ async function listen(
   let failures = 0;
   for (let turn = 0; !signal.aborted; turn++) {
     const peer = options.parents[turn % options.parents.length];
-    const begin = performance.now();
+    const begin = clock.elapsed();
     let reason: unknown;
     try {
       // What was announced before it could be heard, at a restart of the parent above all, is asked for.
@@ -156,7 +159,11 @@ async function listen(
       // Pulls go on by the clock meanwhile; they report what is wrong with the parent.
       reason = error;
     }
-    failures = performance.now() - begin < LASTED_MS ? failures + 1 : 1;
-    await pause(waitMsOf(LISTENING, failures, reason), signal);
+    failures = clock.elapsed() - begin < LASTED_MS ? failures + 1 : 1;
+    await pause(
+      waitMsOf({ ...LISTENING, random: () => clock.chance() }, failures, reason),
+      signal,
+      clock,
+    );
   }
 }

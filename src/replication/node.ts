@@ -5,8 +5,15 @@
  * @module
  */
 
-import { VolcastError } from "../core/mod.ts";
-import { MASTER, Mutex, type SiteState, type Volume } from "../volume/mod.ts";
+import { type Clock, HOST_CLOCK, VolcastError } from "../core/mod.ts";
+import {
+  homeAt,
+  MASTER,
+  Mutex,
+  type SiteState,
+  type Volume,
+  type VolumeHome,
+} from "../volume/mod.ts";
 import { NodeEvents } from "./events.ts";
 import type { Mirror } from "./mirror.ts";
 import type { SitePosition } from "./peer.ts";
@@ -36,6 +43,9 @@ export class Node {
   readonly name: string;
   /** Path of the volume's file. */
   readonly path: string;
+  /** Where full images come in. */
+  readonly home: VolumeHome;
+  readonly clock: Clock;
   readonly events = new NodeEvents();
   /** Nodes above, nearest first, as the parent told. */
   chain: readonly string[] = [];
@@ -64,9 +74,17 @@ export class Node {
   readonly #pulls = new Mutex();
   #pulling: AbortController | undefined;
 
-  constructor(options: { name: string; path: string; volume?: Volume }) {
+  /**
+   * @param options.home What is at the path by default.
+   * @param options.clock The host's by default.
+   */
+  constructor(
+    options: { name: string; path: string; volume?: Volume; home?: VolumeHome; clock?: Clock },
+  ) {
     this.name = options.name;
     this.path = options.path;
+    this.home = options.home ?? homeAt(options.path);
+    this.clock = options.clock ?? HOST_CLOCK;
     this.#volume = options.volume;
   }
 
@@ -177,7 +195,7 @@ export class Node {
     const same = known?.snapshot === position.snapshot &&
       known.needs.length === needs.length && known.needs.every((id, i) => id === needs[i]);
     if (same) return known;
-    const state = { snapshot: position.snapshot, needs, confirmedAt: Date.now() };
+    const state = { snapshot: position.snapshot, needs, confirmedAt: this.clock.now() };
     await volume.updateLocal((local) => {
       local.sites[site] = state;
     });

@@ -57,9 +57,9 @@ export async function keepPinBudget(
     });
     if (changed) continue;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, LOOK_MS);
+      const forgetTimer = node.clock.timer(LOOK_MS, resolve);
       wake = () => {
-        clearTimeout(timer);
+        forgetTimer();
         resolve();
       };
       if (signal.aborted) wake();

@@ -25,8 +25,8 @@ import {
   isPassing,
   messageOf,
   orAborted,
-  PATIENCE,
   type Patience,
+  patienceBy,
   retrying,
   UnansweredError,
   VolcastError,
@@ -101,7 +101,10 @@ export class Puller {
     const { watch } = this.#node;
     this.#running ??= this.#node.pulling(
       (ending) =>
-        guarded((stopping) => this.#pull(stopping), watch.guarded(this.#options.stuckMs), ending),
+        guarded((stopping) => this.#pull(stopping), {
+          ...watch.guarded(this.#options.stuckMs),
+          clock: this.#node.clock,
+        }, ending),
       signal,
     )
       .finally(() => this.#running = undefined);
@@ -212,8 +215,8 @@ export class Puller {
       parent: peer.name,
       snapshot: plan.top,
       name: plan.topName,
-      seenAt: Date.now(),
-      heardAt: performance.now(),
+      seenAt: node.clock.now(),
+      heardAt: node.clock.elapsed(),
     };
     return plan;
   }
@@ -247,7 +250,7 @@ export class Puller {
   }
 
   get #patience(): Patience {
-    return this.#options.patience ?? PATIENCE;
+    return this.#options.patience ?? patienceBy(this.#node.clock);
   }
 
   #request(since: string | undefined): PeerRequest {

@@ -9,15 +9,9 @@
  * @module
  */
 
+import { pause } from "../core/mod.ts";
 import { type Applied, applyImage, type ApplyOptions, type ImageSource } from "../image/mod.ts";
-import {
-  adoptIncoming,
-  localChanges,
-  openIncoming,
-  retractedBy,
-  type Volume,
-  type VolumeOptions,
-} from "../volume/mod.ts";
+import { localChanges, retractedBy, type Volume, type VolumeOptions } from "../volume/mod.ts";
 import type { Node } from "./node.ts";
 
 /** What is known of an image before it comes. */
@@ -92,7 +86,7 @@ async function receiveFull(
   source: ImageSource,
   options: ReceiveOptions & ApplyOptions & { drainMs: number },
 ): Promise<Applied> {
-  const incoming = openIncoming(node.path, image, options.volumeOptions);
+  const incoming = node.home.openIncoming(image, options.volumeOptions);
   let applied: Applied;
   try {
     applied = incoming.hasRoot
@@ -113,7 +107,7 @@ async function receiveFull(
     throw error;
   }
   const flushed = node.volumeIfAny === undefined ? undefined : localChanges(node.volumeIfAny);
-  adoptIncoming(node.path);
+  node.home.adoptIncoming();
   if (flushed !== undefined) options.flushed?.(flushed);
   options.opened?.(incoming);
   const old = node.replace(incoming);
@@ -134,9 +128,10 @@ function alreadyThere(image: IncomingImage, name: string): Applied {
 
 /** Lets readers of a replaced volume end, for a while. */
 async function retire(volume: Volume, drainMs: number): Promise<void> {
-  const deadline = performance.now() + drainMs;
-  while (volume.leases.size > 0 && performance.now() < deadline) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
+  const { clock } = volume.options;
+  const deadline = clock.elapsed() + drainMs;
+  while (volume.leases.size > 0 && clock.elapsed() < deadline) {
+    await pause(20, undefined, clock);
   }
   await volume.close();
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { VolcastError } from "../core/mod.ts";
+import { type Clock, HOST_CLOCK, type VolcastError } from "../core/mod.ts";
 
 /** Work that says what it does. */
 export interface Guarded {
@@ -16,6 +16,8 @@ export interface Guarded {
   readonly stuck: (silentMs: number) => VolcastError;
   /** Told of it at once: some work cannot be cut short, and ends when it does. */
   readonly log?: ((text: string) => void) | undefined;
+  /** What it is measured by; the host's by default. */
+  readonly clock?: Clock | undefined;
 }
 
 /**
@@ -24,7 +26,7 @@ export interface Guarded {
  */
 export async function guarded<T>(
   work: (signal: AbortSignal) => Promise<T>,
-  { beat, limitMs, stuck, log }: Guarded,
+  { beat, limitMs, stuck, log, clock = HOST_CLOCK }: Guarded,
   signal: AbortSignal,
 ): Promise<T> {
   const ending = new AbortController();
@@ -32,24 +34,28 @@ export async function guarded<T>(
   signal.addEventListener("abort", abort);
   if (signal.aborted) abort();
   let last = beat();
-  let since = performance.now();
+  let since = clock.elapsed();
+  const everyMs = Math.min(10_000, Math.max(10, limitMs() / 10));
+  let callOff = () => {};
   const look = () => {
     const now = beat();
     if (now !== last) {
       last = now;
-      since = performance.now();
+      since = clock.elapsed();
     }
-    const silentMs = performance.now() - since;
-    if (silentMs < limitMs() || ending.signal.aborted) return;
+    const silentMs = clock.elapsed() - since;
+    if (ending.signal.aborted) return;
+    callOff = clock.timer(everyMs, look);
+    if (silentMs < limitMs()) return;
     const error = stuck(silentMs);
     log?.(error.message);
     ending.abort(error);
   };
-  const timer = setInterval(look, Math.min(10_000, Math.max(10, limitMs() / 10)));
+  callOff = clock.timer(everyMs, look);
   try {
     return await work(ending.signal);
   } finally {
-    clearInterval(timer);
+    callOff();
     signal.removeEventListener("abort", abort);
   }
 }

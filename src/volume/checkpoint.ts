@@ -33,6 +33,8 @@ export interface CheckpointParts {
   /** Where the root of the last consistency point lies; 0 at init. */
   readonly oldRoot: number;
   readonly time: bigint;
+  /** What tells this root from those of other nodes that went on from the same one. */
+  readonly nonce: Uint8Array;
   readonly volumeId: string;
   /** The epoch, and the takeovers that led to it. */
   readonly line: Pick<Root, "epoch" | "takeovers">;
@@ -71,7 +73,7 @@ export function writeCheckpoint(parts: CheckpointParts): { pointer: Pointer; roo
     time: parts.time,
     epoch: parts.line.epoch,
     takeovers: parts.line.takeovers,
-    nonce: crypto.getRandomValues(new Uint8Array(8)),
+    nonce: parts.nonce,
     inodeCount: live.inodeCount,
     inodeLimit: live.inodeLimit,
     freeInode: live.freeInode,

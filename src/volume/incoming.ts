@@ -92,6 +92,22 @@ export function removeIncoming(path: string): void {
   removeFiles(incomingFiles(path));
 }
 
+/** Where a volume lies, as far as full images that take its place need to know. */
+export interface VolumeHome {
+  /** See {@linkcode openIncoming}. */
+  openIncoming(image: IncomingImage, options?: VolumeOptions): Volume;
+  /** See {@linkcode adoptIncoming}. */
+  adoptIncoming(): void;
+}
+
+/** The home of the volume at a path. */
+export function homeAt(path: string): VolumeHome {
+  return {
+    openIncoming: (image, options) => openIncoming(path, image, options),
+    adoptIncoming: () => adoptIncoming(path),
+  };
+}
+
 /** Options of {@linkcode openInPlace}. */
 export interface InPlaceOptions extends VolumeOptions {
   readonly packed?: boolean;
@@ -183,13 +199,15 @@ function reopen(
     if (error instanceof VolcastError && error.kind !== "busy") return undefined;
     throw error;
   }
-  const volume = store.capacity === image.capacity ? reopenStore(store, image, options) : undefined;
+  const volume = store.capacity === image.capacity
+    ? resumeIncoming(store, image, options)
+    : undefined;
   if (volume === undefined) store.close();
   return volume;
 }
 
 /** The volume in a store if it is the image's, complete or half. */
-function reopenStore(
+export function resumeIncoming(
   store: BlockStore,
   image: IncomingImage,
   options: VolumeOptions,

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { VolcastError } from "../core/mod.ts";
+import { type Clock, HOST_CLOCK, VolcastError } from "../core/mod.ts";
 import type { Pointer } from "../format/mod.ts";
 
 /** A reader's hold on a root. */
@@ -42,11 +42,13 @@ interface Hold {
 export class Leases {
   readonly #active = new Set<Hold>();
   readonly #released: () => void;
+  readonly #clock: Clock;
   #waiters: (() => void)[] = [];
 
   /** @param released Called after a lease went. */
-  constructor(released: () => void) {
+  constructor(released: () => void, clock: Clock = HOST_CLOCK) {
     this.#released = released;
+    this.#clock = clock;
   }
 
   /** Number of leases. */
@@ -90,20 +92,20 @@ export class Leases {
 
   /** Waits until nobody reads `snapshots`, for at most `limitMs`, then ends those who still do. */
   async clear(snapshots: ReadonlySet<string>, limitMs: number): Promise<void> {
-    const deadline = performance.now() + limitMs;
+    const deadline = this.#clock.elapsed() + limitMs;
     const busy = () => [...this.#active].filter((lease) => snapshots.has(lease.leased.id));
     while (busy().length > 0) {
-      const left = deadline - performance.now();
+      const left = deadline - this.#clock.elapsed();
       if (left <= 0) {
         for (const lease of busy()) this.#end(lease);
         return;
       }
-      let timer: ReturnType<typeof setTimeout> | undefined;
+      let forget = () => {};
       await new Promise<void>((resolve) => {
         this.#waiters.push(resolve);
-        timer = setTimeout(resolve, left);
+        forget = this.#clock.timer(left, resolve);
       });
-      clearTimeout(timer);
+      forget();
     }
   }
 

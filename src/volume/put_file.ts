@@ -99,7 +99,7 @@ export function putFile(
     const ino = fs.create(directory, hidden, { type: "file" });
     try {
       let offset = 0;
-      const pace = new Pace();
+      const pace = new Pace(volume.options.clock);
       for await (const chunk of inChunks(chunks, CHUNK_BYTES)) {
         // Content that is at hand comes without a turn of the event loop, and so without signals.
         if (pace.isDue) await pace.turn();

@@ -46,7 +46,8 @@ export async function makeWritable(
   space: Space,
 ): Promise<void> {
   const present = volume.snapshots();
-  await paced(replaceSummary(space, present.map((snapshot) => volume.plane(snapshot))));
+  const planes = present.map((snapshot) => volume.plane(snapshot));
+  await paced(replaceSummary(space, planes), volume.options.clock);
   const table = encodeSnapshots(prunedTable(live, present, volume.current));
   const pointers = encodePointers(volume.pointers());
   // What is kept back for consistency points is for this too: a full volume can be taken over.
@@ -68,11 +69,12 @@ export async function makeWritable(
 export function nextEpoch(
   root: Pick<Root, "epoch" | "takeovers">,
   appliedCp: number,
+  mark: Uint8Array,
 ): Pick<Root, "epoch" | "takeovers"> {
   // Local changes made before the takeover are of the new epoch too: the old source has others.
   const takeover = {
     cp: appliedCp + 1,
-    mark: bytesToHex(crypto.getRandomValues(new Uint8Array(8))),
+    mark: bytesToHex(mark),
   };
   return {
     epoch: root.epoch + 1,

@@ -20,7 +20,16 @@
  * @module
  */
 
-import { assert, damaged, messageOf, paced, pageCountOf, VolcastError } from "../core/mod.ts";
+import {
+  assert,
+  type Clock,
+  damaged,
+  HOST_CLOCK,
+  messageOf,
+  paced,
+  pageCountOf,
+  VolcastError,
+} from "../core/mod.ts";
 import {
   bytesToHex,
   checksum,
@@ -64,6 +73,8 @@ export interface VolumeOptions {
   readonly checkpointMs?: number;
   /** ns since 1970; the host's clock by default. */
   readonly now?: () => bigint;
+  /** What waiting is measured by; the host's clock by default. */
+  readonly clock?: Clock;
   /** At a replica: whether it may be changed until the next image flushes that; no by default. */
   readonly localWrites?: boolean;
   /** Why its file system is only read, whatever its role is; empty by default: it is not. */
@@ -143,11 +154,13 @@ export class Volume {
     store: BlockStore,
     parts: { zone: Zone; volumeId: string; options: VolumeOptions; superblock?: Superblock },
   ) {
+    const { clock = HOST_CLOCK } = parts.options;
     this.options = {
+      clock,
       cacheBytes: parts.options.cacheBytes ?? 64 * 2 ** 20,
       dirtyBytes: parts.options.dirtyBytes ?? 32 * 2 ** 20,
       checkpointMs: parts.options.checkpointMs ?? 10_000,
-      now: parts.options.now ?? (() => BigInt(Date.now()) * 1_000_000n),
+      now: parts.options.now ?? (() => BigInt(clock.now()) * 1_000_000n),
       localWrites: parts.options.localWrites ?? false,
       readOnlyBecause: parts.options.readOnlyBecause ?? "",
     };
@@ -164,7 +177,10 @@ export class Volume {
       checkHealthy: () => this.#checkHealthy(),
       retry: () => this.#retry(),
     });
-    this.leases = new Leases(() => this.#writing.writer?.space.expire(this.leases.oldest));
+    this.leases = new Leases(
+      () => this.#writing.writer?.space.expire(this.leases.oldest),
+      clock,
+    );
     this.#localZone = new LocalZone(this.#store, this.zone);
     this.#local = this.#localZone.read();
   }
@@ -605,7 +621,7 @@ export class Volume {
     const staged = this.#staged;
     assert(staged !== undefined, "there are staged blocks");
     await this.#guarded(async () => {
-      await paced(replaySteps(this.#store, staged.staging.remap));
+      await paced(replaySteps(this.#store, staged.staging.remap), this.options.clock);
       await this.#store.sync();
     });
     await this.#move({ kind: "settle" });

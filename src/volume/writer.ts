@@ -47,7 +47,7 @@ interface Parts {
   readonly space: Space;
   /** Makes a consistency point. */
   readonly commit: () => Promise<void>;
-  /** When the last one was made, by `performance.now`. */
+  /** When the last one was made, by the time that never goes back. */
   readonly lastCommit: () => number;
 }
 
@@ -80,10 +80,10 @@ export class Writer {
 
   /** A consistency point, if much has gathered in memory, space is short, or the last one is long ago. */
   async checkpointIfDue(): Promise<void> {
-    const { dirtyBytes, checkpointMs } = this.#parts.volume.options;
+    const { dirtyBytes, checkpointMs, clock } = this.#parts.volume.options;
     if (
       this.dirtyBytes > dirtyBytes || this.space.isShort ||
-      (this.isDirty && performance.now() - this.#parts.lastCommit() > checkpointMs)
+      (this.isDirty && clock.elapsed() - this.#parts.lastCommit() > checkpointMs)
     ) {
       await this.#parts.commit();
     }

@@ -47,8 +47,9 @@ export class Writing {
   readonly #volume: Volume;
   readonly #alone = new Mutex();
   #writer: Writer | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  /** By `performance.now`. */
+  /** Takes back the timer that makes a consistency point. */
+  #timer: (() => void) | undefined;
+  /** By the time that never goes back. */
   #lastCheckpoint = -Infinity;
   /** An image is coming in: its blocks lie where no plane is yet. */
   #receiving = false;
@@ -261,6 +262,7 @@ export class Writing {
     },
   ): Promise<void> {
     const volume = this.#volume;
+    const { now, clock } = volume.options;
     const before = volume.hasRoot ? volume.activeRoot : live.root;
     await this.#parts.guarded(async () => {
       const { pointer, root } = writeCheckpoint({
@@ -268,15 +270,16 @@ export class Writing {
         live,
         space,
         oldRoot: volume.hasRoot ? volume.active.root.vbn : 0,
-        time: volume.options.now(),
+        time: now(),
         volumeId: volume.volumeId,
-        line: kind === "promote" ? nextEpoch(before, volume.superblock.cp) : before,
+        nonce: clock.nonce(8),
+        line: kind === "promote" ? nextEpoch(before, volume.superblock.cp, clock.nonce(8)) : before,
       });
       await volume.io.store.sync();
       await this.#parts.move({ kind, cp: root.cp, root: pointer });
       live.cp = root.cp + 1;
       space.committed(root.cp, volume.leases.oldest);
-      this.#lastCheckpoint = performance.now();
+      this.#lastCheckpoint = clock.elapsed();
       this.#disarmTimer();
     });
   }
@@ -304,17 +307,15 @@ export class Writing {
   #armTimer(): void {
     const volume = this.#volume;
     if (this.#timer !== undefined || volume.isClosed || !this.#writer?.isDirty) return;
-    const timer = setTimeout(() => {
+    this.#timer = volume.options.clock.timer(volume.options.checkpointMs, () => {
       this.#timer = undefined;
       // A failure poisons the volume, and the next caller is told.
       if (!volume.isClosed) volume.checkpoint().catch(() => {});
-    }, volume.options.checkpointMs);
-    Deno.unrefTimer(timer);
-    this.#timer = timer;
+    }, { background: true });
   }
 
   #disarmTimer(): void {
-    if (this.#timer !== undefined) clearTimeout(this.#timer);
+    this.#timer?.();
     this.#timer = undefined;
   }
 }

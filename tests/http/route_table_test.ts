@@ -76,7 +76,7 @@ function watchedNode(node: Node): { node: Node; touched: Set<PropertyKey> } {
 }
 
 /** What state headers are made of: an answer of a public server has them, refusals too. */
-const STATE = new Set<PropertyKey>(["name", "chain", "volumeIfAny", "upstream"]);
+const STATE = new Set<PropertyKey>(["name", "chain", "volumeIfAny", "upstream", "clock"]);
 
 test("every route is in the table, and lets in or refuses every kind of caller as it says", async () => {
   using file = makeTokenFile(

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { VolcastError } from "../../src/core/mod.ts";
+import { HOST_CLOCK, VolcastError } from "../../src/core/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
 import { type Leased, Leases, type View, Volume } from "../../src/volume/mod.ts";
 import { describe } from "../helpers/describe.ts";
@@ -139,6 +139,24 @@ test("Leases.clear ends a reader after the time it was given", async () => {
   const lease = leases.take(leased("1-00000000"), 1);
   await leases.clear(new Set(["1-00000000"]), 20);
   assertThrows(() => lease.check(), VolcastError);
+});
+
+test("Leases.clear waits as long as was said, whatever the time of day does", async () => {
+  const waits: number[] = [];
+  let days = 0;
+  const leases = new Leases(() => {}, {
+    ...HOST_CLOCK,
+    // Somebody sets the clock back, a day at each look.
+    now: () => --days * 86_400_000,
+    timer: (ms, ring) => {
+      waits.push(ms);
+      return HOST_CLOCK.timer(Math.min(ms, 20), ring);
+    },
+  });
+  const lease = leases.take(leased("1-00000000"), 1);
+  await leases.clear(new Set(["1-00000000"]), 20);
+  assertThrows(() => lease.check(), VolcastError);
+  assert(waits.every((ms) => ms <= 20), `${waits}`);
 });
 
 test("a reader that goes on with an ended view gets an error or the old bytes", async () => {

@@ -46,7 +46,7 @@ healthRoutes.post("/scrub", (c) => {
 
 healthRoutes.get("/events", (c) => {
   if (c.req.raw.method === "HEAD") return c.body(null);
-  const { events } = c.get("node");
+  const { events, clock } = c.get("node");
   const encoder = new TextEncoder();
   let end = () => {};
   const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
@@ -64,14 +64,21 @@ healthRoutes.get("/events", (c) => {
       const unsubscribe = events.subscribe((event) => {
         send(`event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`);
       });
-      const heartbeat = setInterval(() => send(": still here\n\n"), 15_000);
+      let stop = () => {};
+      const beat = () => {
+        stop = clock.timer(15_000, () => {
+          send(": still here\n\n");
+          beat();
+        });
+      };
+      beat();
       const forget = c.get("options").onShutdown(() => {
         end();
         controller.close();
       });
       end = () => {
         unsubscribe();
-        clearInterval(heartbeat);
+        stop();
         forget();
       };
     },
@@ -94,7 +101,7 @@ function notReady(c: RouteContext): string | undefined {
   if (stale !== undefined) return stale;
   if (maxLagMs === undefined || node.upstream === undefined) return undefined;
   if (node.upstream.heardAt === undefined) return "no parent was heard yet";
-  const lag = performance.now() - node.upstream.heardAt;
+  const lag = node.clock.elapsed() - node.upstream.heardAt;
   return lag > maxLagMs ? `the parent was last heard ${Math.round(lag / 1000)} s ago` : undefined;
 }
 
