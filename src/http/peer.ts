@@ -42,6 +42,10 @@ const PLAN_HEADERS = z.object({
   etag: z.string().optional(),
   chain: z.string().transform((text) => text.split(",").map(decodeURIComponent)),
   wantsPlane: id.optional(),
+  moved: z.string().regex(/^\d{1,15}\.\d{1,15}$/).transform((text) => {
+    const [epoch, cp] = text.split(".").map(Number);
+    return { epoch, cp };
+  }).optional(),
   seal: z.base64().max(2048).transform((text) => new Uint8Array(Buffer.from(text, "base64")))
     .optional(),
   history: z.string().optional().transform((text) =>
@@ -113,17 +117,19 @@ export class HttpPeer implements Peer {
       etag: get("etag"),
       chain: get(HEADERS.chain),
       wantsPlane: get(HEADERS.wantsPlane),
+      moved: get(HEADERS.moved),
       seal: get(HEADERS.seal),
       history: get(HEADERS.epoch),
     };
     const told = understood(PLAN_HEADERS, headersOfPlan, this.name);
-    const { base, history, snapshots, wantsPlane, seal, image, etag, ...plan } = told;
+    const { base, history, moved, snapshots, wantsPlane, seal, image, etag, ...plan } = told;
     this.#checkAnswers(request, { base, image });
     return {
       ...plan,
       ...(base === undefined ? {} : { base }),
       ...(etag === undefined ? {} : { etag }),
       ...(history === undefined ? {} : { history }),
+      ...(moved === undefined ? {} : { moved }),
       ...(snapshots === undefined ? {} : { snapshots }),
       ...(wantsPlane === undefined ? {} : { wantsPlane }),
       ...(seal === undefined ? {} : { seal }),

@@ -35,6 +35,7 @@ export const HEADERS = {
   problem: "volcast-problem",
   problemTitle: "volcast-problem-title",
   problemHint: "volcast-problem-hint",
+  moved: "volcast-moved",
 } as const;
 
 /** Sets the headers on an answer. */

@@ -40,6 +40,8 @@ export interface PeerPlan {
   readonly wantsPlane?: string;
   /** Names of the parent and of the nodes above it, nearest first. */
   readonly chain: readonly string[];
+  /** When the parent's pointer was moved to the top, by its origin's epochs and consistency points. */
+  readonly moved?: { readonly epoch: number; readonly cp: number };
   /** The seal of the top, as its origin made it; absent where the parent has none. */
   readonly seal?: Uint8Array;
   /** Where the parent's own history stands; absent when it does not say. */

@@ -7,8 +7,9 @@
  *
  * Invariants:
  * 1. A node never takes an image from a chain that it is part of.
- * 2. A parent that is behind this node does not take it back: going back happens only when the parent
- *    knows this node's snapshot and its master is another one.
+ * 2. A parent that is behind this node does not take it back. Which of two that say different things of a
+ *    pointer is behind says the moment at which the pointer was moved (see `volume/moved.ts`); of a parent
+ *    that does not tell it, the age of what it has, unless it knows this node's snapshot.
  * 3. An origin pulls nothing; a parent whose history went apart from this node's, or that is of an older
  *    epoch, is not followed: neither is changed in silence (see `volume/history.ts`).
  * 4. Silence, a broken line and what something between here and a parent answers are never its "no": they
@@ -34,6 +35,7 @@ import {
 } from "../core/mod.ts";
 import { decodeSeal, type Seal, sealedId } from "../format/mod.ts";
 import { type Applied, type ApplyOptions, type ImageSource, planeImage } from "../image/mod.ts";
+import { isEarlier, newestOf, noteMoved } from "../volume/mod.ts";
 import type { Node } from "./node.ts";
 import type { Peer, PeerPlan, PeerRequest } from "./peer.ts";
 import {
@@ -134,6 +136,7 @@ export class Puller {
     const current = node.volumeIfAny?.current;
     if (current?.id === plan.top) {
       await this.#keepSeal(plan);
+      await this.#keepMoved(plan);
       return {
         kind: "current",
         snapshot: current.id,
@@ -207,9 +210,9 @@ export class Puller {
     }
     checkHistory(peer, plan, node.volumeIfAny);
     node.trust?.check({ ...plan, from: peer.name }, node.volumeIfAny);
-    const behind = current !== undefined && plan.base === undefined &&
-      plan.top !== current.id && cpOf(plan.top) < current.cp;
-    if (behind) throw isBehind(peer, plan, current.name);
+    if (current !== undefined && plan.top !== current.id && this.#isLate(plan)) {
+      throw isBehind(peer, plan, current.name);
+    }
     node.chain = plan.chain;
     node.upstream = {
       parent: peer.name,
@@ -219,6 +222,17 @@ export class Puller {
       heardAt: node.clock.elapsed(),
     };
     return plan;
+  }
+
+  /** Whether a parent has not heard yet what is known here. */
+  #isLate({ base, top, moved }: PeerPlan): boolean {
+    const { trust, volume: { current, local } } = this.#node;
+    // Where only what is sealed counts, the numbers of seals tell it, and nobody's word does.
+    const known = newestOf(local.moved);
+    if (moved !== undefined && known !== undefined && trust === undefined) {
+      return isEarlier(moved, known);
+    }
+    return base === undefined && cpOf(top) < current.cp;
   }
 
   /** What a parent would send; where it lacks but the plane of what is here, after bringing that. */
@@ -291,6 +305,15 @@ export class Puller {
     if (seal.volumeId !== volumeId || sealedId(seal) !== top) return;
     if (seal.sequence <= (volume.local.sealSequence ?? 0)) return;
     await volume.updateLocal((state) => noteSeal(state, bytes, seal));
+  }
+
+  /** The pointer may have been elsewhere, and come back to what is here. */
+  async #keepMoved({ moved, top }: PeerPlan): Promise<void> {
+    const { volume } = this.#node;
+    if (moved === undefined) return;
+    const known = newestOf(volume.local.moved, top);
+    if (known !== undefined && !isEarlier(known, moved)) return;
+    await volume.updateLocal((state) => noteMoved(state, { snapshot: top, ...moved }, top));
   }
 
   #source(first: Peer, plan: PeerPlan, signal: AbortSignal): ImageSource {

@@ -4,14 +4,22 @@
  * Invariants:
  * 1. An increment goes into the node's volume, whose current root is served until the flip.
  * 2. A full image goes into a file of its own, which takes the volume's place when it is complete and
- *    not before; readers of the old one are let end, for a while.
+ *    not before; readers of the old one are let end, for a while. One that is half there goes when an
+ *    increment has come in: it would take its room for ever.
  *
  * @module
  */
 
 import { pause } from "../core/mod.ts";
 import { type Applied, applyImage, type ApplyOptions, type ImageSource } from "../image/mod.ts";
-import { localChanges, retractedBy, type Volume, type VolumeOptions } from "../volume/mod.ts";
+import {
+  localChanges,
+  type LocalState,
+  noteMoved,
+  retractedBy,
+  type Volume,
+  type VolumeOptions,
+} from "../volume/mod.ts";
 import type { Node } from "./node.ts";
 
 /** What is known of an image before it comes. */
@@ -26,6 +34,8 @@ export interface IncomingImage {
   /** Exact bytes of the stream. */
   readonly byteCount: number;
   readonly blockCount: number;
+  /** When the pointer that is followed was moved to the top, where that is known. */
+  readonly moved?: { readonly epoch: number; readonly cp: number };
 }
 
 /** Settings of {@linkcode receiveImage}. */
@@ -69,9 +79,16 @@ export async function receiveImage(
     flushed: (flushed) => node.events.emit({ type: "flush", ...flushed }),
   };
   try {
+    // Before the top is current: afterwards an older release must never be taken for a newer one.
+    const { volumeIfAny: volume } = node;
+    if (volume !== undefined && image.moved !== undefined) {
+      await volume.updateLocal((state) => keepMoved(state, image, volume));
+    }
     const applied = image.base === undefined
       ? await receiveFull(node, image, source, { ...options, ...applyOptions, drainMs })
       : await applyImage(node.volume, source, applyOptions);
+    // What a full image had come into that nobody goes on with any more.
+    if (image.base !== undefined) node.home.removeIncoming();
     node.announceMaster();
     return applied;
   } finally {
@@ -101,6 +118,7 @@ async function receiveFull(
     await incoming.updateLocal((state) => {
       state.sites = structuredClone(sites);
       state.retracted = retracted;
+      keepMoved(state, image);
     });
   } catch (error) {
     await incoming.close();
@@ -113,6 +131,10 @@ async function receiveFull(
   const old = node.replace(incoming);
   if (old !== undefined) void retire(old, options.drainMs);
   return applied;
+}
+
+function keepMoved(state: LocalState, { top, moved }: IncomingImage, volume?: Volume): void {
+  if (moved !== undefined) noteMoved(state, { snapshot: top, ...moved }, volume?.current.id);
 }
 
 function alreadyThere(image: IncomingImage, name: string): Applied {

@@ -98,6 +98,8 @@ export interface VolumeHome {
   openIncoming(image: IncomingImage, options?: VolumeOptions): Volume;
   /** See {@linkcode adoptIncoming}. */
   adoptIncoming(): void;
+  /** See {@linkcode removeIncoming}. */
+  removeIncoming(): void;
 }
 
 /** The home of the volume at a path. */
@@ -105,6 +107,7 @@ export function homeAt(path: string): VolumeHome {
   return {
     openIncoming: (image, options) => openIncoming(path, image, options),
     adoptIncoming: () => adoptIncoming(path),
+    removeIncoming: () => removeIncoming(path),
   };
 }
 

@@ -19,6 +19,7 @@ export * from "./live_file_system.ts";
 export * from "./local_state.ts";
 export * from "./marks.ts";
 export * from "./mirror_file.ts";
+export * from "./moved.ts";
 export * from "./mutex.ts";
 export * from "./owners.ts";
 export * from "./pins.ts";

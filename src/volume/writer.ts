@@ -28,6 +28,7 @@ import {
 } from "../format/mod.ts";
 import { BlockTree } from "./block_tree.ts";
 import type { LiveFileSystem } from "./live_file_system.ts";
+import { noteMove } from "./moved.ts";
 import { type PlaneFile, wordsOf } from "./plane_file.ts";
 import { newShadowInode, type ShadowFile, slotForShadow } from "./shadows.ts";
 import type { Space } from "./space.ts";
@@ -220,9 +221,16 @@ export class Writer {
 
   /** Moves (or makes) a pointer, durable when this returns. */
   async setPointer(name: string, id: string): Promise<void> {
-    this.#checkPointerName(name, this.#snapshots());
-    this.#listed(id);
+    const table = this.#snapshots();
+    this.#checkPointerName(name, table);
+    const snapshot = this.#listed(id);
     this.space.requireForChange();
+    const { volume } = this.#parts;
+    if (volume.role === "origin") {
+      await volume.updateLocal((state) =>
+        noteMove(state, snapshot, this.fs.cp, table.map(snapshotId))
+      );
+    }
     this.#movePointers([name], id);
     await this.#parts.commit();
   }

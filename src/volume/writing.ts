@@ -183,6 +183,8 @@ export class Writing {
       await volume.updateLocal((state) => {
         state.held = held;
         delete state.transfer;
+        // Another line may be followed from here on.
+        delete state.moved;
       });
       await this.#parts.move({ ...to, kind: "go-back" });
       this.stop();

@@ -9,7 +9,7 @@ import { Hono } from "hono";
 import { z } from "zod";
 import { VolcastError } from "../../core/mod.ts";
 import { sealFor, selectImage } from "../../replication/mod.ts";
-import { MASTER } from "../../volume/mod.ts";
+import { MASTER, movedAt } from "../../volume/mod.ts";
 import type { Env } from "../env.ts";
 import { imageOf, imageWithHistory } from "../image_cache.ts";
 import { canonicalPath, imageResponse } from "../image_response.ts";
@@ -55,6 +55,10 @@ replicateRoutes.get("/", async (c) => {
   });
   const wanted = fullBecause === "unknown-base" ? volume.lent.missing(query.since!) : undefined;
   if (wanted !== undefined) response.headers.set(HEADERS.wantsPlane, wanted.id);
+  const moved = movedAt(volume, query.to);
+  if (moved?.snapshot === top.id) {
+    response.headers.set(HEADERS.moved, `${moved.epoch}.${moved.cp}`);
+  }
   const seal = sealFor(volume, top.id, query.to ?? MASTER);
   if (seal !== undefined) response.headers.set(HEADERS.seal, Buffer.from(seal).toString("base64"));
   return response;

@@ -1,0 +1,160 @@
+/**
+ * A site whose parents say different things of `master`: which of them is late.
+ */
+
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { PATIENCE, VolcastError } from "../../src/core/mod.ts";
+import { INO } from "../../src/format/mod.ts";
+import { Access, createApp, HttpPeer, Traffic } from "../../src/http/mod.ts";
+import { Node, Puller } from "../../src/replication/mod.ts";
+import {
+  createVolumeFile,
+  exists,
+  incomingPath,
+  MASTER,
+  movedAt,
+  openIncoming,
+  type Volume,
+} from "../../src/volume/mod.ts";
+
+/** Nodes that ask each other's applications, without sockets. */
+class Family implements AsyncDisposable {
+  readonly directory = Deno.makeTempDirSync({ prefix: "volcast-moved-" });
+  readonly #nodes = new Map<string, Node>();
+  /** Who cannot be reached. */
+  readonly down = new Set<string>();
+
+  async origin(): Promise<Volume> {
+    const path = `${this.directory}/origin.vol`;
+    const volume = await createVolumeFile(path, 16 * 2 ** 20);
+    this.#nodes.set("origin", new Node({ name: "origin", path, volume }));
+    return volume;
+  }
+
+  site(name: string): Node {
+    const node = new Node({ name, path: `${this.directory}/${name}.vol` });
+    this.#nodes.set(name, node);
+    return node;
+  }
+
+  /** One pull of a site's from these parents. */
+  async pull(site: Node, ...parents: string[]): Promise<string> {
+    const peers = parents.map((name) =>
+      new HttpPeer(`http://${name}`, {
+        token: "of-somebody",
+        fetch: (input, init) => this.#fetch(String(input), init),
+      })
+    );
+    const patience = { ...PATIENCE, attempts: 1, firstMs: 1 };
+    const puller = new Puller(site, { parents: peers, patience, drainMs: 0 });
+    await puller.pull();
+    return site.volume.current.name;
+  }
+
+  async #fetch(url: string, init: RequestInit | undefined): Promise<Response> {
+    const { hostname } = new URL(url);
+    if (this.down.has(hostname)) throw new TypeError("connection refused");
+    const app = createApp(this.#nodes.get(hostname)!, {
+      access: new Access({ tokens: { admin: "of-somebody" }, loopback: false }),
+      traffic: new Traffic(),
+      version: "test",
+      onShutdown: () => () => {},
+    }, () => {});
+    return await app.fetch(new Request(url, init));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const node of this.#nodes.values()) await node.volumeIfAny?.close();
+    Deno.removeSync(this.directory, { recursive: true });
+  }
+}
+
+async function publish(volume: Volume, name: string): Promise<void> {
+  await volume.exclusive(async (writer) => {
+    const ino = writer.fs.create(INO.root, name, { type: "file" });
+    writer.fs.write(ino, 0, crypto.getRandomValues(new Uint8Array(20_000)));
+    await writer.takeSnapshot(name, { pointers: [MASTER] });
+  });
+}
+
+async function moveMaster(volume: Volume, to: string): Promise<void> {
+  await volume.exclusive((writer) => writer.setPointer(MASTER, volume.resolve(to).id));
+}
+
+Deno.test("a site does not take what a late parent still calls master", async () => {
+  await using family = new Family();
+  const origin = await family.origin();
+  const [late, site] = [family.site("late"), family.site("site")];
+  await publish(origin, "r1");
+  await publish(origin, "r2");
+  await family.pull(late, "origin");
+  await family.pull(site, "origin");
+  await moveMaster(origin, "r1");
+  assertEquals(await family.pull(site, "origin", "late"), "r1");
+  family.down.add("origin");
+  // It has r1 as well, so it could lead on to r2; but that was before.
+  const error = await assertRejects(() => family.pull(site, "origin", "late"), VolcastError);
+  assert(error.message.includes("it is behind, at 'r2'"), error.message);
+  assertEquals(site.volume.current.name, "r1");
+  family.down.delete("origin");
+  await family.pull(late, "origin");
+  family.down.add("origin");
+  assertEquals(await family.pull(site, "origin", "late"), "r1");
+  family.down.delete("origin");
+  // Moved once more to what late has had before: that is later now.
+  await moveMaster(origin, "r2");
+  assertEquals(await family.pull(late, "origin"), "r2");
+  assertEquals(await family.pull(site, "late"), "r2");
+});
+
+Deno.test("a site goes back with a parent that never had its release", async () => {
+  await using family = new Family();
+  const origin = await family.origin();
+  const [parent, site] = [family.site("parent"), family.site("site")];
+  await publish(origin, "r1");
+  await family.pull(parent, "origin");
+  await publish(origin, "r2");
+  await family.pull(site, "origin");
+  const error = await assertRejects(() => family.pull(site, "parent"), VolcastError);
+  assert(error.message.includes("it is behind"), error.message);
+  await moveMaster(origin, "r1");
+  await family.pull(parent, "origin");
+  assertEquals(await family.pull(site, "parent"), "r1");
+  await publish(origin, "r3");
+  await family.pull(parent, "origin");
+  assertEquals(await family.pull(site, "parent"), "r3");
+});
+
+Deno.test("a move that a crash prevented counts for nothing", async () => {
+  await using family = new Family();
+  const origin = await family.origin();
+  await publish(origin, "r1");
+  await publish(origin, "r2");
+  const before = movedAt(origin)!;
+  const r1 = origin.resolve("r1").id;
+  // The note alone, as it is found when the consistency point was not made.
+  await origin.updateLocal((state) => {
+    state.moves = { [r1]: origin.superblock.cp + 1 };
+  });
+  assertEquals(movedAt(origin), before);
+  await publish(origin, "r3");
+  assertEquals(movedAt(origin)?.snapshot, origin.resolve("r3").id);
+  await moveMaster(origin, "r1");
+  assertEquals(movedAt(origin)?.cp, origin.superblock.cp);
+  assertEquals(movedAt(origin, "r1"), undefined, "a snapshot is no pointer");
+});
+
+Deno.test("a full image that was left half filled goes with the next increment", async () => {
+  await using family = new Family();
+  const origin = await family.origin();
+  const site = family.site("site");
+  await publish(origin, "r1");
+  await family.pull(site, "origin");
+  await publish(origin, "r2");
+  const { zone: { capacity }, volumeId } = origin;
+  const top = origin.resolve("r2").id;
+  await openIncoming(site.path, { volumeId, capacity, top }).close();
+  assert(exists(incomingPath(site.path)));
+  await family.pull(site, "origin");
+  assert(!exists(incomingPath(site.path)));
+});
