@@ -110,8 +110,12 @@ export class CrashStore implements BlockStore {
   readonly #initial: MemoryStore;
   readonly #live: MemoryStore;
   #syncs = 0;
+  /** Events that were made part of the initial disk. */
+  #folded = 0;
   /** Number of a sync (from 1 on) -> whether it does nothing: a mistake that tests must see. */
   brokenSync: (number: number) => boolean = () => false;
+  /** How long a sync takes. */
+  syncing: () => Promise<void> = () => Promise.resolve();
 
   constructor(initial: MemoryStore, clock = { now: 0 }) {
     this.capacity = initial.capacity;
@@ -136,11 +140,11 @@ export class CrashStore implements BlockStore {
   }
 
   async sync(): Promise<void> {
-    const upTo = this.events.length;
+    const upTo = this.#folded + this.events.length;
     // Others may write meanwhile; that is not part of this sync.
-    await Promise.resolve();
+    await this.syncing();
     if (this.brokenSync(++this.#syncs)) return;
-    this.#push({ kind: "sync", upTo });
+    this.#push({ kind: "sync", upTo: Math.max(0, upTo - this.#folded) });
   }
 
   close(): void {}
@@ -160,6 +164,38 @@ export class CrashStore implements BlockStore {
     });
   }
 
+  /** The disk of which everything is lost that is not durable. */
+  durable(): MemoryStore {
+    return this.#replay(this.events.length, () => {});
+  }
+
+  /** Forgets how what is durable came to be, so that a long life does not fill the memory. */
+  fold(): void {
+    const durable = this.#durable(this.events.length);
+    for (const event of this.events.slice(0, durable)) {
+      if (event.kind === "write") this.#initial.write(event.vbn, event.bytes);
+    }
+    const rest = this.events.slice(durable);
+    this.#times.splice(0, this.events.length, ...this.#times.slice(durable));
+    // What is behind the last sync's mark is not durable, so syncs that are left say nothing.
+    this.events.splice(
+      0,
+      Infinity,
+      ...rest.map((event): CrashEvent => event.kind === "sync" ? { kind: "sync", upTo: 0 } : event),
+    );
+    this.#folded += durable;
+  }
+
+  /** How many of the first `count` events are durable. */
+  #durable(count: number): number {
+    let durable = 0;
+    for (let i = 0; i < count; i++) {
+      const event = this.events[i];
+      if (event.kind === "sync") durable = Math.max(durable, event.upTo);
+    }
+    return durable;
+  }
+
   #push(event: CrashEvent): void {
     this.events.push(event);
     this.#times.push(this.#clock.now++);
@@ -169,11 +205,7 @@ export class CrashStore implements BlockStore {
     count: number,
     unsynced: (store: MemoryStore, vbn: number, block: Uint8Array) => void,
   ): MemoryStore {
-    let durable = 0;
-    for (let i = 0; i < count; i++) {
-      const event = this.events[i];
-      if (event.kind === "sync") durable = Math.max(durable, event.upTo);
-    }
+    const durable = this.#durable(count);
     const store = copyOf(this.#initial);
     for (let i = 0; i < count; i++) {
       const event = this.events[i];
