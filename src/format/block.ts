@@ -16,6 +16,12 @@ export const POINTERS_PER_INODE = 16;
 /** Number of blocks a volume can have at most: VBNs are 32 bits wide. */
 export const MAX_BLOCKS = 2 ** 32;
 
+/**
+ * Numbers that grow by one with each consistency point or state end below this: no volume lives that
+ * long, and one more than what is read can always be written.
+ */
+export const MAX_COUNTER: number = 2 ** 52;
+
 /** A block all of zeros. */
 export const ZERO_BLOCK: Uint8Array = new Uint8Array(BLOCK_SIZE);
 

@@ -9,7 +9,8 @@
  */
 
 import { damaged } from "../core/mod.ts";
-import { POINTERS_PER_INODE } from "./block.ts";
+import { MAX_ATTRIBUTE_BYTES } from "./attributes.ts";
+import { BLOCK_SIZE, MAX_BLOCKS, POINTERS_PER_INODE } from "./block.ts";
 import { defineLayout } from "./layout.ts";
 
 /** Bytes of an inode. */
@@ -20,6 +21,11 @@ export const INODES_PER_BLOCK = 16;
 export const INLINE_SIZE = POINTERS_PER_INODE * 8;
 /** Greatest height: 16 x 512^4 blocks, more than a volume can have. */
 export const MAX_HEIGHT = 5;
+
+/** Bytes of the longest file: numbers of blocks are 32 bits wide, in a file as in a volume. */
+export const MAX_FILE_BYTES: number = MAX_BLOCKS * BLOCK_SIZE;
+/** Bytes of the longest target of a symbolic link. */
+export const MAX_LINK_BYTES = 4095;
 
 /** Reserved inode numbers: the metafiles and the root directory. */
 export const INO = {
@@ -161,6 +167,12 @@ export function decodeInode(bytes: Uint8Array, at: number): Inode {
   if (inode.height > MAX_HEIGHT || inode.attributeHeight > MAX_HEIGHT) {
     throw damaged(
       `Cannot read an inode: height ${inode.height}/${inode.attributeHeight}, the limit is ${MAX_HEIGHT}`,
+    );
+  }
+  if (inode.size > MAX_FILE_BYTES || inode.attributeSize > MAX_ATTRIBUTE_BYTES) {
+    throw damaged(
+      `Cannot read an inode: ${inode.size} bytes of content and ${inode.attributeSize} of extended ` +
+        `attributes, the limits are ${MAX_FILE_BYTES} and ${MAX_ATTRIBUTE_BYTES}`,
     );
   }
   return inode;

@@ -27,6 +27,22 @@ export function decodeName(bytes: Uint8Array, where: string): string {
 }
 
 /**
+ * Checks the name of a directory entry that lies on disk. What {@linkcode checkFileName} refuses is not
+ * there by anybody's wish: whoever lists it would make a path of it that leads elsewhere.
+ *
+ * @throws {VolcastError} `damaged`.
+ */
+export function checkStoredName(name: string): void {
+  const isPath = name === "" || name === "." || name === ".." || name.includes("/") ||
+    name.includes("\0");
+  if (!isPath) return;
+  throw damaged(
+    `Cannot read a directory: an entry in it is called ${JSON.stringify(name)}`,
+    "Run: volcast fsck",
+  );
+}
+
+/**
  * Checks the name of a directory entry.
  *
  * @throws {VolcastError} `usage`, naming the rule that was broken.
@@ -52,6 +68,26 @@ export function checkFileName(name: string): Uint8Array {
 
 /** What a snapshot's or a pointer's or a site's name may look like; the same text stands in URLs and expressions. */
 export const LABEL_PATTERN: RegExp = /^[\p{L}\p{N}_][\p{L}\p{N}_.:@-]*$/u;
+
+/**
+ * The name of a snapshot or a pointer as it lies on disk or comes in a stream: it stands in URLs, in names
+ * of files and on terminals, so it is of the allowed form or none at all.
+ *
+ * @throws {VolcastError} `damaged`, naming `where`.
+ */
+export function decodeLabel(bytes: Uint8Array, where: string): string {
+  const name = decodeName(bytes, where);
+  checkStoredLabel(name, where);
+  return name;
+}
+
+/** Checks the name of a snapshot or a pointer that was read: see {@linkcode decodeLabel}. */
+export function checkStoredLabel(name: string, where: string): void {
+  if (LABEL_PATTERN.test(name)) return;
+  throw damaged(
+    `Cannot read ${where}: ${JSON.stringify(name)} is the name of no snapshot or pointer`,
+  );
+}
 
 /**
  * Checks the name of a snapshot, a pointer or a site.

@@ -6,7 +6,7 @@
  */
 
 import { damaged } from "../core/mod.ts";
-import { BLOCK_SIZE } from "./block.ts";
+import { BLOCK_SIZE, MAX_BLOCKS, MAX_COUNTER } from "./block.ts";
 import { decodeInode, encodeInode, type Inode, INODE_SIZE } from "./inode.ts";
 import { defineLayout } from "./layout.ts";
 import { bytesToHex, hexToBytes } from "./superblock.ts";
@@ -91,6 +91,13 @@ export function decodeRoot(block: Uint8Array): Root {
   const record = ROOT_LAYOUT.read(block);
   for (let i = 0; i < MAGIC.length; i++) {
     if (record.magic[i] !== MAGIC[i]) throw damaged("Cannot read the root: its magic is missing");
+  }
+  const { cp, epoch, inodeLimit, inodeCount } = record;
+  if (Math.max(cp, epoch) >= MAX_COUNTER || Math.max(inodeLimit, inodeCount) > MAX_BLOCKS) {
+    throw damaged(
+      `Cannot read the root: CP ${cp} and epoch ${epoch}, the limit is ${MAX_COUNTER}, and ${inodeCount} ` +
+        `inodes below ${inodeLimit}, the limit is ${MAX_BLOCKS}`,
+    );
   }
   return {
     ...record,

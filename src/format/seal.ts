@@ -9,7 +9,7 @@
 import { damaged, VolcastError } from "../core/mod.ts";
 import { equalBytes, type Pointer } from "./block.ts";
 import { defineLayout } from "./layout.ts";
-import { decodeName, encodeName, MAX_NAME_BYTES } from "./names.ts";
+import { decodeLabel, encodeName, MAX_NAME_BYTES } from "./names.ts";
 import { bytesToHex, hexToBytes } from "./superblock.ts";
 import { snapshotId } from "./tables.ts";
 
@@ -127,13 +127,13 @@ export function decodeSeal(bytes: Uint8Array): UnverifiedSeal {
     sealedAt: record.sealedAt,
     expiresAt: record.expiresAt,
     snapshot: {
-      name: decodeName(record.name.subarray(0, nameLength), "the seal"),
+      name: decodeLabel(record.name.subarray(0, nameLength), "the seal"),
       cp: record.cp,
       root: { vbn: record.rootVbn, crc: record.rootCrc },
       time: record.time,
       blockCount: record.blockCount,
     },
-    pointer: decodeName(record.pointer.subarray(0, pointerLength), "the seal"),
+    pointer: decodeLabel(record.pointer.subarray(0, pointerLength), "the seal"),
     digest: record.digest,
     publicKey: record.publicKey,
     signature: record.signature,

@@ -6,9 +6,9 @@
  */
 
 import { damaged, VolcastError } from "../core/mod.ts";
-import { BLOCK_SIZE, checksum, MAX_BLOCKS, type Pointer } from "./block.ts";
+import { BLOCK_SIZE, checksum, MAX_BLOCKS, MAX_COUNTER, type Pointer } from "./block.ts";
 import { defineLayout, type RecordOf } from "./layout.ts";
-import { decodeName, encodeName, MAX_NAME_BYTES } from "./names.ts";
+import { decodeLabel, encodeName, MAX_NAME_BYTES } from "./names.ts";
 
 /** Version of everything that lies in a volume. */
 export const VOLUME_FORMAT_VERSION = 1;
@@ -156,6 +156,13 @@ export function decodeSuperblock(block: Uint8Array): Superblock | undefined {
         `root at ${record.rootVbn} and role ${record.role} do not fit each other`,
     );
   }
+  const { sequence, cp, branchCp } = record;
+  if (Math.max(sequence, cp, branchCp) >= MAX_COUNTER) {
+    throw damaged(
+      `Cannot read the superblock: number ${sequence}, CP ${cp}, CP ${branchCp} of a branch; the limit is ` +
+        `${MAX_COUNTER}`,
+    );
+  }
   const branch = checkedBranch(record);
   const remap = checkedRemap(record);
   const base = {
@@ -170,7 +177,10 @@ export function decodeSuperblock(block: Uint8Array): Superblock | undefined {
     ...(remap === undefined ? {} : { remap }),
   } as const;
   if (record.appliedNameLength === 0) return base;
-  const name = decodeName(record.appliedName.subarray(0, record.appliedNameLength), "superblock");
+  const name = decodeLabel(
+    record.appliedName.subarray(0, record.appliedNameLength),
+    "the superblock",
+  );
   return { ...base, applied: { name, time: record.appliedTime } };
 }
 

@@ -7,7 +7,7 @@
 import { damaged } from "../core/mod.ts";
 import type { Pointer } from "./block.ts";
 import { defineLayout } from "./layout.ts";
-import { decodeName, encodeName, MAX_NAME_BYTES } from "./names.ts";
+import { decodeLabel, encodeName, MAX_NAME_BYTES } from "./names.ts";
 
 /** Table of a record of the snapshot table. */
 export const SNAPSHOT_LAYOUT = defineLayout("snapshot record", 512, [
@@ -106,7 +106,7 @@ export function decodeSnapshots(bytes: Uint8Array): SnapshotRecord[] {
       );
     }
     return {
-      name: decodeName(record.name.subarray(0, record.nameLength), "the snapshot table"),
+      name: decodeLabel(record.name.subarray(0, record.nameLength), "the snapshot table"),
       cp: record.cp,
       root: { vbn: record.rootVbn, crc: record.rootCrc },
       time: record.time,
@@ -144,7 +144,7 @@ export function decodePointers(bytes: Uint8Array): PointerRecord[] {
       throw damaged(`Cannot read the pointer table: a name of ${record.nameLength} bytes`);
     }
     return {
-      name: decodeName(record.name.subarray(0, record.nameLength), "the pointer table"),
+      name: decodeLabel(record.name.subarray(0, record.nameLength), "the pointer table"),
       snapshot: snapshotId({ cp: record.cp, root: { vbn: 0, crc: record.rootCrc } }),
     };
   });

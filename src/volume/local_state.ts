@@ -17,6 +17,7 @@ import {
   checksum,
   defineLayout,
   type Extent,
+  MAX_COUNTER,
   SNAPSHOT_ID_PATTERN,
   type Zone,
 } from "../format/mod.ts";
@@ -158,7 +159,7 @@ export class LocalZone {
     }
     if (best === undefined) return structuredClone(EMPTY_LOCAL_STATE);
     this.#sequence = best.sequence;
-    const parsed = LOCAL_STATE.safeParse(JSON.parse(best.json));
+    const parsed = LOCAL_STATE.safeParse(parseJson(best.json));
     if (!parsed.success) {
       throw damaged(`Cannot read the local zone: ${z.prettifyError(parsed.error)}`);
     }
@@ -188,8 +189,17 @@ export class LocalZone {
 /** Who has the volume open, read without its lock. */
 export function readOwner(store: BlockStore, zone: Zone): Owner | undefined {
   const found = readJson(store, zone.owner);
-  const parsed = OWNER.safeParse(found === undefined ? undefined : JSON.parse(found.json));
+  const parsed = OWNER.safeParse(found === undefined ? undefined : parseJson(found.json));
   return parsed.success ? parsed.data : undefined;
+}
+
+/** The value of a JSON text; `undefined` where it is none, which no schema takes. */
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function readJson(
@@ -202,7 +212,7 @@ function readJson(
   if (view.getUint32(0, true) !== MAGIC) return undefined;
   const record = LOCAL_SLOT_LAYOUT.read(head);
   const total = LOCAL_SLOT_LAYOUT.size + record.length;
-  if (total > byteSize(extent)) return undefined;
+  if (total > byteSize(extent) || record.sequence >= MAX_COUNTER) return undefined;
   const bytes = new Uint8Array(divCeil(total, BLOCK_SIZE) * BLOCK_SIZE);
   store.read(extent.start, bytes);
   const json = bytes.subarray(LOCAL_SLOT_LAYOUT.size, total);

@@ -743,9 +743,16 @@ export class Volume {
       );
     }
     const fs = this.fileSystem({ id: snapshotId(place), root: place.root });
+    const snapshots = decodeSnapshots(readAll(fs, INO.snapshots));
+    const odd = snapshots.find(({ cp }) => cp === 0 || cp > root.cp);
+    if (odd !== undefined) {
+      throw damaged(
+        `Cannot open the volume: its root of CP ${root.cp} lists '${odd.name}' of CP ${odd.cp}`,
+      );
+    }
     return {
       root,
-      snapshots: decodeSnapshots(readAll(fs, INO.snapshots)),
+      snapshots,
       pointers: decodePointers(readAll(fs, INO.pointers)),
     };
   }
