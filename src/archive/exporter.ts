@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { FileSystem } from "../volume/mod.ts";
+import { type FileSystem, SeenDirectories } from "../volume/mod.ts";
 import { CHUNK_BYTES, splitPath, type TreeEntry } from "./entry.ts";
 
 /**
@@ -17,7 +17,11 @@ import { CHUNK_BYTES, splitPath, type TreeEntry } from "./entry.ts";
  */
 export function* treeEntries(fs: FileSystem, path = ""): Generator<TreeEntry> {
   const ino = fs.resolve(path);
-  const state: State = { first: new Map(), buffer: new Uint8Array(CHUNK_BYTES) };
+  const state: State = {
+    first: new Map(),
+    seen: new SeenDirectories(),
+    buffer: new Uint8Array(CHUNK_BYTES),
+  };
   if (fs.stat(ino).type !== "directory") {
     yield entryOf(fs, ino, splitPath(path.replace(/\/+$/, "")).name, state);
     return;
@@ -29,6 +33,7 @@ export function* treeEntries(fs: FileSystem, path = ""): Generator<TreeEntry> {
 interface State {
   /** First names of the files that have more than one. */
   readonly first: Map<number, string>;
+  readonly seen: SeenDirectories;
   /** All content goes through it: that of one entry is used before that of the next. */
   readonly buffer: Uint8Array;
 }
@@ -39,6 +44,7 @@ function* below(
   prefix: string,
   state: State,
 ): Generator<TreeEntry> {
+  state.seen.enter(directory, prefix);
   for (const { name, ino, type } of fs.list(directory)) {
     const path = prefix + name;
     yield entryOf(fs, ino, path, state);

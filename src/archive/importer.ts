@@ -28,7 +28,12 @@ import {
   type Inode,
   type TypeName,
 } from "../format/mod.ts";
-import type { DirectoryEntry, LiveFileSystem, Writer } from "../volume/mod.ts";
+import {
+  type DirectoryEntry,
+  type LiveFileSystem,
+  SeenDirectories,
+  type Writer,
+} from "../volume/mod.ts";
 import { Claims } from "./claims.ts";
 import type { ImportOptions, ImportReport } from "./import_report.ts";
 import {
@@ -260,14 +265,15 @@ class ImportRun {
   }
 
   /** Removes a name and everything below it. */
-  #remove(parent: number, entry: DirectoryEntry): void {
+  #remove(parent: number, entry: DirectoryEntry, seen = new SeenDirectories()): void {
     if (entry.type === "directory") {
+      seen.enter(entry.ino, entry.name);
       this.#pending.delete(entry.ino);
       this.#known.clear();
       for (;;) {
         const batch = take(this.#fs.list(entry.ino), 1024);
         if (batch.length === 0) break;
-        for (const child of batch) this.#remove(entry.ino, child);
+        for (const child of batch) this.#remove(entry.ino, child, seen);
       }
     }
     this.#fs.remove(parent, entry.name);

@@ -113,8 +113,20 @@ export class DirectoryPage {
     return HEADER + this.used + DirectoryPage.costOf(name) <= BLOCK_SIZE;
   }
 
+  /** Where an entry lies. @throws {VolcastError} `damaged` when it does not lie within the page. */
   #offset(index: number): number {
-    return this.#view.getUint16(HEADER + index * 2, true);
+    const slot = HEADER + index * 2;
+    const at = slot + 2 <= BLOCK_SIZE ? this.#view.getUint16(slot, true) : BLOCK_SIZE;
+    if (
+      at < HEADER || at + ENTRY_HEADER > BLOCK_SIZE ||
+      at + ENTRY_HEADER + this.bytes[at + 5] > BLOCK_SIZE
+    ) {
+      throw damaged(
+        `Cannot read a directory page: entry ${index} of ${this.count} lies at ${at}, ` +
+          `not within ${BLOCK_SIZE} bytes`,
+      );
+    }
+    return at;
   }
 
   /** The inode (leaf) or child page (branch) of entry `index`. */
@@ -224,7 +236,7 @@ export class DirectoryPage {
     }
     let reached = 0;
     for (let i = 0; i < this.count; i++) {
-      const at = this.#offset(i);
+      const at = this.#view.getUint16(HEADER + i * 2, true);
       if (at < this.heapStart || at + ENTRY_HEADER > BLOCK_SIZE) fail(`entry ${i} lies at ${at}`);
       const size = ENTRY_HEADER + this.bytes[at + 5];
       if (at + size > BLOCK_SIZE) fail(`entry ${i} ends behind the page`);

@@ -31,6 +31,13 @@ export interface DirectoryEntry {
   readonly type: TypeName;
 }
 
+/** An entry where it lies. */
+interface Found {
+  readonly name: Uint8Array;
+  readonly page: DirectoryPage;
+  readonly index: number;
+}
+
 interface Step {
   readonly page: number;
   readonly index: number;
@@ -75,10 +82,23 @@ export class Directory {
    * @throws {VolcastError} `damaged` when a page does not follow its invariants.
    */
   *entries(after?: string): Generator<DirectoryEntry> {
-    yield* this.#entries(0, after === undefined ? undefined : encodeName(after), 0);
+    const key = after === undefined ? undefined : encodeName(after);
+    // Pages that are reached twice have names that came already: a listing ends, whatever points where.
+    let last = key;
+    for (const { name, page, index } of this.#entries(0, key, 0)) {
+      if (last !== undefined && compareBytes(last, name) >= 0) {
+        throw damaged("Cannot read a directory: its names are out of order");
+      }
+      last = name;
+      yield {
+        name: decodeName(name, "a directory"),
+        ino: page.value(index),
+        type: typeAt(page, index),
+      };
+    }
   }
 
-  *#entries(page: number, after: Uint8Array | undefined, depth: number): Generator<DirectoryEntry> {
+  *#entries(page: number, after: Uint8Array | undefined, depth: number): Generator<Found> {
     if (depth > MAX_DEPTH) throw damaged("Cannot read a directory: its pages point in circles");
     const node = this.#page(page);
     if (node.kind === PAGE_KIND.leaf) {
@@ -87,15 +107,11 @@ export class Directory {
         index = node.lowerBound(after);
         if (node.find(after) === index) index++;
       }
-      for (; index < node.count; index++) {
-        yield {
-          name: decodeName(node.name(index), "a directory"),
-          ino: node.value(index),
-          type: typeAt(node, index),
-        };
-      }
+      if (node.count === 0 && page !== 0) throw emptyPage(page);
+      for (; index < node.count; index++) yield { name: node.name(index), page: node, index };
       return;
     }
+    if (node.kind !== PAGE_KIND.branch || node.count === 0) throw noPage(page);
     const first = after === undefined ? 0 : childIndex(node, after);
     for (let i = first; i < node.count; i++) {
       yield* this.#entries(node.value(i), i === first ? after : undefined, depth + 1);
@@ -148,7 +164,7 @@ export class Directory {
       seen.add(page);
       const node = this.#page(page);
       node.verify();
-      if (node.count === 0 && page !== 0) throw damaged(`Page ${page} of a directory is empty`);
+      if (node.count === 0 && page !== 0) throw emptyPage(page);
       const least = node.kind === PAGE_KIND.leaf ? 0 : 1;
       if (least === 1 && node.name(0).length > 0) {
         throw damaged(`The first key of page ${page} of a directory is not empty`);
@@ -195,7 +211,12 @@ export class Directory {
     return new DirectoryPage(this.#tree.block(index));
   }
 
+  /** A page for writing. What came from the disk is looked through first: changes rely on its invariants. */
   #writable(index: number): DirectoryPage {
+    if (!this.#tree.isChanged(index)) {
+      const page = new DirectoryPage(this.#tree.block(index));
+      if (page.kind === PAGE_KIND.leaf || page.kind === PAGE_KIND.branch) page.verify();
+    }
     return new DirectoryPage(this.#tree.writableBlock(index));
   }
 
@@ -210,7 +231,7 @@ export class Directory {
         return path;
       }
       if (node.kind !== PAGE_KIND.branch || node.count === 0 || path.length > MAX_DEPTH) {
-        throw damaged(`Cannot read a directory: page ${page} is no page of its tree`);
+        throw noPage(page);
       }
       const index = childIndex(node, key);
       path.push({ page, index });
@@ -333,6 +354,14 @@ function middle(node: DirectoryPage): number {
   let index = 0;
   while (index < node.count - 1 && bytes < half) bytes += DirectoryPage.costOf(node.name(index++));
   return Math.max(1, index);
+}
+
+function emptyPage(page: number): VolcastError {
+  return damaged(`Page ${page} of a directory is empty`);
+}
+
+function noPage(page: number): VolcastError {
+  return damaged(`Cannot read a directory: page ${page} is no page of its tree`);
 }
 
 function typeAt(page: DirectoryPage, index: number): TypeName {

@@ -6,10 +6,11 @@
  * @module
  */
 
-import { assert, damaged, divCeil, VolcastError } from "../core/mod.ts";
+import { damaged, divCeil, VolcastError } from "../core/mod.ts";
 import {
   type Attributes,
   BLOCK_SIZE,
+  checkStoredName,
   decodeAttributes,
   decodeInode,
   INLINE_SIZE,
@@ -17,6 +18,7 @@ import {
   type Inode,
   INODE_SIZE,
   INODES_PER_BLOCK,
+  MAX_LINK_BYTES,
   NO_ATTRIBUTES,
   type Root,
   type TypeName,
@@ -72,6 +74,12 @@ export class FileSystem {
     this.io = io;
     this.root = root;
     this.allocator = allocator;
+    // The file of inodes has no holes, so there are no more than fit into the volume.
+    if (root.inodeLimit > io.store.capacity * INODES_PER_BLOCK) {
+      throw damaged(
+        `Cannot read the root: inodes below ${root.inodeLimit} in a volume of ${io.store.capacity} blocks`,
+      );
+    }
     const file = root.inodeFile;
     this.inodeTree = new BlockTree(io, file.height, file.slots.slice(), allocator);
   }
@@ -148,7 +156,7 @@ export class FileSystem {
     if (typeOfMode(inode.mode) !== "directory") {
       throw new VolcastError("usage", `Cannot look into inode ${ino}: it is not a directory`);
     }
-    return new Directory(tree, inode.size / BLOCK_SIZE);
+    return new Directory(tree, pagesOf(inode));
   }
 
   /** The inode number of a name in a directory. */
@@ -157,8 +165,11 @@ export class FileSystem {
   }
 
   /** Entries of a directory in order of name, those behind `after` only. */
-  list(directory: number, after?: string): Generator<DirectoryEntry> {
-    return this.directory(directory).entries(after);
+  *list(directory: number, after?: string): Generator<DirectoryEntry> {
+    for (const entry of this.directory(directory).entries(after)) {
+      checkStoredName(entry.name);
+      yield entry;
+    }
   }
 
   /**
@@ -200,7 +211,12 @@ export class FileSystem {
   /** Target of a symbolic link. */
   readLink(ino: number): string {
     const { inode } = this.open(ino);
-    assert(typeOfMode(inode.mode) === "symlink", `inode ${ino} is a symbolic link`);
+    if (typeOfMode(inode.mode) !== "symlink" || inode.size > MAX_LINK_BYTES) {
+      throw damaged(
+        `Cannot read inode ${ino} as a symbolic link: it is a ${typeOfMode(inode.mode)} of ` +
+          `${inode.size} bytes, the limit is ${MAX_LINK_BYTES}`,
+      );
+    }
     const bytes = new Uint8Array(inode.size);
     this.read(ino, 0, bytes);
     return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
@@ -274,6 +290,12 @@ export class FileSystem {
     this.io.readRun(first.vbn, crcs, target.subarray(0, byteCount));
     return byteCount;
   }
+}
+
+/** Pages of a directory, free ones included. @throws {VolcastError} `damaged` for a part of a page. */
+export function pagesOf({ size }: Inode): number {
+  if (size % BLOCK_SIZE === 0) return size / BLOCK_SIZE;
+  throw damaged(`Cannot read a directory: its ${size} bytes are no whole pages`);
 }
 
 /** The blocks that hold an inode's extended attributes. */

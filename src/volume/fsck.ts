@@ -239,7 +239,7 @@ function checkNames(
     try {
       const directory = fs.directory(ino);
       directory.verify();
-      for (const entry of directory.entries()) {
+      for (const entry of fs.list(ino)) {
         const type = typeOfMode(fs.open(entry.ino).inode.mode);
         if (type !== entry.type) {
           find(`${path}/${entry.name} is a ${type}, its directory says ${entry.type}`);

@@ -14,7 +14,7 @@
  * @module
  */
 
-import { assert, divCeil, VolcastError } from "../core/mod.ts";
+import { damaged, divCeil, VolcastError } from "../core/mod.ts";
 import {
   type Attributes,
   BLOCK_SIZE,
@@ -28,7 +28,8 @@ import {
   type Inode,
   INODE_SIZE,
   INODES_PER_BLOCK,
-  MAX_BLOCKS,
+  MAX_FILE_BYTES,
+  MAX_LINK_BYTES,
   type Root,
   type TypeName,
   typeOfMode,
@@ -37,15 +38,14 @@ import type { BlockIo } from "./block_io.ts";
 import { BlockTree } from "./block_tree.ts";
 import { writeContent } from "./content.ts";
 import { Directory } from "./directory.ts";
-import { attributeTree, FileSystem, type OpenInode } from "./file_system.ts";
+import { attributeTree, FileSystem, type OpenInode, pagesOf } from "./file_system.ts";
+import { SeenDirectories } from "./seen_directories.ts";
 import type { Space } from "./space.ts";
 
-/** Bytes of the longest target of a symbolic link. */
-const MAX_LINK_BYTES = 4095;
 /** Most names of a file, and in a directory: their number is 32 bits wide. */
 const MAX_NAMES = 2 ** 32 - 1;
-/** Bytes of the longest file: numbers of blocks are 32 bits wide, in a file as in a volume. */
-const MAX_FILE_BYTES = MAX_BLOCKS * BLOCK_SIZE;
+/** Bytes that a metafile read whole may have: a hundred thousand pointers. Its inode may say anything. */
+const MAX_TABLE_BYTES = 64 * 2 ** 20;
 
 /** Attributes a caller may set; what is absent stays. */
 export interface AttributeChange {
@@ -180,8 +180,13 @@ export class LiveFileSystem extends FileSystem {
 
   /** Removes a name and, if it is a directory, everything below it. */
   removeTree(parent: number, name: string): void {
+    this.#removeTree(parent, name, new SeenDirectories());
+  }
+
+  #removeTree(parent: number, name: string, seen: SeenDirectories): void {
     const entry = this.directory(parent).find(name);
     if (entry?.type === "directory") {
+      seen.enter(entry.ino, name);
       for (;;) {
         // In pieces: the listing is taken anew since removing changes the pages it reads.
         const names: string[] = [];
@@ -190,7 +195,7 @@ export class LiveFileSystem extends FileSystem {
           if (names.length === 1024) break;
         }
         if (names.length === 0) break;
-        for (const child of names) this.removeTree(entry.ino, child);
+        for (const child of names) this.#removeTree(entry.ino, child, seen);
       }
     }
     this.remove(parent, name);
@@ -408,6 +413,12 @@ export class LiveFileSystem extends FileSystem {
       ino = this.#inodeLimit++;
     } else {
       const free = this.readInode(ino);
+      if (free.mode !== 0 || ino < INO.firstUser) {
+        throw damaged(
+          `Cannot make a file: inode ${ino} is in the chain of free inodes and in use`,
+          "Run: volcast fsck",
+        );
+      }
       this.freeInode = free.rdev;
       inode.generation = free.generation + 1;
     }
@@ -452,7 +463,7 @@ export class LiveFileSystem extends FileSystem {
     if (opened === undefined) {
       // A copy of its own, so that nothing shared with readers is changed.
       opened = this.makeOpen(ino, this.readInode(ino));
-      assert(opened.inode.mode !== 0, `inode ${ino} is in use`);
+      if (opened.inode.mode === 0) throw damaged(`Cannot change inode ${ino}: it is free`);
       this.forget(ino);
       this.#dirty.set(ino, opened);
     }
@@ -464,7 +475,7 @@ export class LiveFileSystem extends FileSystem {
     if (typeOfMode(inode.mode) !== "directory") {
       throw new VolcastError("usage", `Cannot write into inode ${ino}: it is not a directory`);
     }
-    return new Directory(tree, inode.size / BLOCK_SIZE);
+    return new Directory(tree, pagesOf(inode));
   }
 
   #changedDirectory(ino: number, directory: Directory, subdirectories: number): void {
@@ -506,10 +517,11 @@ export class LiveFileSystem extends FileSystem {
     );
   }
 
-  #isBelow(ino: number, ancestor: number): boolean {
+  #isBelow(ino: number, ancestor: number, seen = new SeenDirectories()): boolean {
     if (ino === ancestor) return true;
+    seen.enter(ancestor, `inode ${ancestor}`);
     for (const entry of this.list(ancestor)) {
-      if (entry.type === "directory" && this.#isBelow(ino, entry.ino)) return true;
+      if (entry.type === "directory" && this.#isBelow(ino, entry.ino, seen)) return true;
     }
     return false;
   }
@@ -525,7 +537,13 @@ function checkSize(size: number): void {
 
 /** The whole content of a file that is known to be small. */
 export function readAll(fs: FileSystem, ino: number): Uint8Array {
-  const bytes = new Uint8Array(fs.open(ino).inode.size);
+  const { size } = fs.open(ino).inode;
+  if (size > MAX_TABLE_BYTES) {
+    throw damaged(
+      `Cannot read inode ${ino}: a table of ${size} bytes, the limit is ${MAX_TABLE_BYTES}`,
+    );
+  }
+  const bytes = new Uint8Array(size);
   fs.read(ino, 0, bytes);
   return bytes;
 }

@@ -26,6 +26,7 @@ export * from "./pins.ts";
 export * from "./plane_file.ts";
 export * from "./plane_space.ts";
 export * from "./put_file.ts";
+export * from "./seen_directories.ts";
 export * from "./shadows.ts";
 export * from "./space.ts";
 export * from "./staging.ts";

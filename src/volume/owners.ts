@@ -7,6 +7,7 @@
 import { VolcastError } from "../core/mod.ts";
 import { INO } from "../format/mod.ts";
 import type { FileSystem } from "./file_system.ts";
+import { SeenDirectories } from "./seen_directories.ts";
 
 /** What reserved inodes are called; 0 stands for the inode file. */
 const METAFILES: Readonly<Record<number, string>> = {
@@ -34,9 +35,11 @@ export function* ownerSteps(
   }
   const wanted = new Set([...inos].filter((ino) => !owners.has(ino)));
   const directories: [ino: number, path: string][] = wanted.size > 0 ? [[INO.root, ""]] : [];
+  const seen = new SeenDirectories();
   for (let next = directories.pop(); next !== undefined; next = directories.pop()) {
     const [directory, path] = next;
     try {
+      seen.enter(directory, path);
       for (const { ino, name, type } of fs.list(directory)) {
         if (wanted.has(ino)) owners.set(ino, [...owners.get(ino) ?? [], `${path}/${name}`]);
         if (type === "directory") directories.push([ino, `${path}/${name}`]);

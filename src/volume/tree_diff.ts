@@ -25,6 +25,7 @@ import {
 import { divCeil } from "../core/mod.ts";
 import type { DirectoryEntry } from "./directory.ts";
 import type { FileSystem } from "./file_system.ts";
+import { SeenDirectories } from "./seen_directories.ts";
 
 /** One path that is not the same. A file that was renamed is one removed and one created. */
 export interface TreeChange {
@@ -58,6 +59,8 @@ export function countChanged(before: FileSystem, after: FileSystem): number {
 class Walk {
   readonly #before: FileSystem;
   readonly #after: FileSystem;
+  readonly #seenBefore = new SeenDirectories();
+  readonly #seenAfter = new SeenDirectories();
   readonly #differing: Set<number>;
   /** Names of inodes that differ and that were not seen yet, on both sides. */
   #left = 0;
@@ -81,6 +84,8 @@ class Walk {
   /** The entries of a directory that is on both sides. */
   *#pair(path: string, a: number, b: number): Generator<TreeChange> {
     if (this.#left === 0 && a === b && !this.#differing.has(a)) return;
+    this.#seenBefore.enter(a, path);
+    this.#seenAfter.enter(b, path);
     if (a === b && this.#hasSamePages(a)) {
       for (const entry of this.#after.list(b)) {
         this.#saw(entry);
@@ -123,6 +128,7 @@ class Walk {
   ): Generator<TreeChange> {
     yield { kind, path, type: entry.type };
     if (entry.type !== "directory") return;
+    (fs === this.#before ? this.#seenBefore : this.#seenAfter).enter(entry.ino, path);
     for (const below of fs.list(entry.ino)) {
       this.#saw(below);
       yield* this.#all(kind, `${path}/${below.name}`, below, fs);

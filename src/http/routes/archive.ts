@@ -15,7 +15,7 @@ import {
 } from "../../archive/mod.ts";
 import { VolcastError } from "../../core/mod.ts";
 import { INO } from "../../format/mod.ts";
-import { type FileSystem, MASTER, type View } from "../../volume/mod.ts";
+import { type FileSystem, MASTER, SeenDirectories, type View } from "../../volume/mod.ts";
 import { bodyOf } from "../body.ts";
 import { snapshotJson } from "../describe.ts";
 import type { Env, RouteContext } from "../env.ts";
@@ -117,7 +117,9 @@ async function* tarEntries(c: RouteContext): AsyncGenerator<TreeEntry> {
 }
 
 function* treeLines(fs: FileSystem): Generator<string> {
+  const seen = new SeenDirectories();
   function* walk(directory: number, prefix: string): Generator<string> {
+    seen.enter(directory, prefix);
     for (const entry of fs.list(directory)) {
       const { ino, type, size, mtime } = fs.stat(entry.ino);
       const path = `${prefix}${entry.name}`;
