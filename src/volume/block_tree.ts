@@ -14,7 +14,7 @@
  * @module
  */
 
-import { assert } from "../core/mod.ts";
+import { assert, damaged } from "../core/mod.ts";
 import {
   BLOCK_SIZE,
   checksum,
@@ -188,19 +188,27 @@ export class BlockTree {
       level: this.height - 1,
       first: 0,
       parent: 0,
+      left: this.#mostPointers(),
     });
+  }
+
+  /** A count of pointers that a walk may follow: no block is in a tree twice, so there are no more. */
+  #mostPointers(): { count: number } {
+    return { count: this.#io.store.capacity };
   }
 
   *#walk(
     visit: VisitPointer,
     view: DataView,
-    at: { count: number; level: number; first: number; parent: number },
+    at: { count: number; level: number; first: number; parent: number; left: { count: number } },
   ): Generator<{ pointer: Pointer; index: number }> {
-    const { level } = at;
+    const { level, left } = at;
     for (let i = 0; i < at.count; i++) {
       const pointer = getPointer(view, i);
       const index = at.first + i;
-      if (pointer.vbn === 0 || !visit(pointer, level, index, at.parent)) continue;
+      if (pointer.vbn === 0) continue;
+      if (left.count-- === 0) throw inCircles();
+      if (!visit(pointer, level, index, at.parent)) continue;
       if (level === 0) yield { pointer, index };
       else {
         yield* this.#walk(visit, viewOf(this.#io.read(pointer)), {
@@ -208,6 +216,7 @@ export class BlockTree {
           level: level - 1,
           first: index * POINTERS_PER_BLOCK,
           parent: pointer.vbn,
+          left,
         });
       }
     }
@@ -223,19 +232,26 @@ export class BlockTree {
     yield* this.#differing(
       this.#slotView,
       other.#slotView,
-      { count: this.#slotCount, level: this.height - 1, first: 0 },
+      {
+        count: this.#slotCount,
+        level: this.height - 1,
+        first: 0,
+        // Of each of the two trees.
+        left: { count: this.#mostPointers().count * 2 },
+      },
     );
   }
 
   *#differing(
     mine: DataView | undefined,
     theirs: DataView | undefined,
-    at: { count: number; level: number; first: number },
+    at: { count: number; level: number; first: number; left: { count: number } },
   ): Generator<number> {
     for (let i = 0; i < at.count; i++) {
       const a = mine === undefined ? HOLE : getPointer(mine, i);
       const b = theirs === undefined ? HOLE : getPointer(theirs, i);
       if (a.vbn === b.vbn && a.crc === b.crc) continue;
+      if (at.left.count-- === 0) throw inCircles();
       if (at.level === 0) {
         yield at.first + i;
         continue;
@@ -247,6 +263,7 @@ export class BlockTree {
           count: POINTERS_PER_BLOCK,
           level: at.level - 1,
           first: (at.first + i) * POINTERS_PER_BLOCK,
+          left: at.left,
         },
       );
     }
@@ -342,6 +359,13 @@ export class BlockTree {
     } else this.#writer.free(pointer!.vbn);
     return true;
   }
+}
+
+function inCircles(): Error {
+  return damaged(
+    "Cannot read a tree of pointers: it has more than the volume has blocks",
+    "Run: volcast fsck",
+  );
 }
 
 /** A view of bytes for reading and writing pointers. */
