@@ -15,8 +15,8 @@
  */
 
 import {
-  assert,
   BitPlane,
+  damaged,
   nextClearBit,
   PAGE_BITS,
   PAGE_WORDS,
@@ -75,6 +75,8 @@ export class Space implements Allocator {
   #quarantines: Quarantine[] = [];
   /** Called when space is short and leases keep some: ends them. */
   reclaim: () => void = () => {};
+  /** Called when the block map is found to be wrong: nothing may be written after it. */
+  contradicted: (error: VolcastError) => void = () => {};
   /** Inodes changed in memory: each may ask for a block at the consistency point. */
   waitingInodes: () => number = () => 0;
   /** Blocks of the tables of snapshots and pointers: to delete one may write all of them anew. */
@@ -279,12 +281,16 @@ export class Space implements Allocator {
     if (any) this.#shadows?.clear(index, start, count);
   }
 
+  /** @throws {VolcastError} `damaged` when the block map says that it is free, or has no bit for it. */
   free(vbn: number): void {
+    if (vbn < this.#data.start || vbn >= this.#data.start + this.#data.count) {
+      throw this.#contradicted(vbn);
+    }
     const index = Math.floor(vbn / PAGE_BITS);
     const bit = vbn % PAGE_BITS;
     const words = (index === this.#work?.index ? this.#work.map : undefined) ??
       wordsOf(this.map.writableBlock(index));
-    assert(isSet(words, bit), `VBN ${vbn} is freed and not in use`);
+    if (!isSet(words, bit)) throw this.#contradicted(vbn);
     unmark(words, bit);
     this.mapCount--;
     if (this.marks.size > 0) { for (const marks of this.marks) marks.freed(vbn); }
@@ -296,6 +302,19 @@ export class Space implements Allocator {
     this.#fresh.clear(vbn);
     this.freeCount++;
     if (index === this.#work?.index) unmark(this.#work.used, bit);
+  }
+
+  /**
+   * A file has a block that the block map says is free: one of the two is wrong, and what else was given
+   * out may have been in use as well.
+   */
+  #contradicted(vbn: number): VolcastError {
+    const error = damaged(
+      `Cannot free VBN ${vbn}: by the block map it is freed and not in use, and a file has it`,
+      "Run: volcast fsck. Nothing more is written to this volume until it is opened again",
+    );
+    this.contradicted(error);
+    return error;
   }
 
   dirtied(count: number): void {

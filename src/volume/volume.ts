@@ -174,6 +174,7 @@ export class Volume {
       move: (step) => this.#move(step),
       replay: () => this.#replay(),
       guarded: (work) => this.#guarded(work),
+      poison: (error) => void (this.#poison ??= error),
       checkHealthy: () => this.#checkHealthy(),
       retry: () => this.#retry(),
     });

@@ -35,6 +35,8 @@ interface Parts {
   readonly replay: () => Promise<void>;
   /** Runs something that writes; an error there poisons the volume. */
   readonly guarded: (work: () => Promise<void>) => Promise<void>;
+  /** Nothing is written after this. */
+  readonly poison: (error: VolcastError) => void;
   /** @throws What poisoned the volume, if anything did. */
   readonly checkHealthy: () => void;
   /** Makes what is in force durable once more, and takes writes again. */
@@ -252,6 +254,7 @@ export class Writing {
   #live(root: Root): { live: LiveFileSystem; space: Space } {
     const { io, zone, options } = this.#volume;
     const space = new Space(zone.data, pageCountOf(zone.capacity));
+    space.contradicted = (error) => this.#parts.poison(error);
     return { live: new LiveFileSystem(io, root, space, options.now), space };
   }
 
