@@ -92,6 +92,10 @@ export function* lookAtRoot(
   let blocks = 0;
   let next = from;
   const visit = (pointer: Pointer, use: BlockUse, ino: number): boolean => {
+    if (pointer.vbn >= store.capacity) {
+      found({ ...pointer, snapshot, use, ino });
+      return false;
+    }
     if (isKnown(pointer.vbn, use)) return false;
     blocks++;
     if (use === "content") {

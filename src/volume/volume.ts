@@ -557,6 +557,14 @@ export class Volume {
    */
   heal(pointer: Pointer, bytes: Uint8Array): void {
     assert(checksum(bytes) === pointer.crc, "a block is healed with what the pointer to it says");
+    const { data } = this.zone;
+    if (pointer.vbn < data.start || pointer.vbn >= data.start + data.count) {
+      throw damaged(
+        `Cannot heal VBN ${pointer.vbn}: no plane covers it, they begin at ${data.start} and end ` +
+          `before ${data.start + data.count}`,
+        "The block that points there is not what it should be: run volcast fsck",
+      );
+    }
     this.#checkHealthy();
     this.io.writeRun(pointer.vbn, bytes);
   }
