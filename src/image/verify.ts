@@ -23,16 +23,20 @@ import {
   decodeRoot,
   idOf,
   INO,
+  type Pointer,
   type Root,
   type StreamHeader,
   type StreamSnapshot,
 } from "../format/mod.ts";
 import {
+  attributeTree,
   type BlockIo,
+  type BlockUse,
   ContentChecker,
   FileSystem,
   PlaneFile,
   type Snapshot,
+  type TreePlace,
   type Volume,
   walkSteps,
 } from "../volume/mod.ts";
@@ -167,6 +171,12 @@ function listed(snapshots: readonly StreamSnapshot[], word: string): string {
   return snapshots.map(called).join(` ${word} `);
 }
 
+/** A snapshot that is whole here, from which an image leads on. */
+interface Base {
+  readonly fs: FileSystem;
+  readonly root: Pointer;
+}
+
 /** What came in, and where. */
 export interface Received extends StreamFront {
   /** Blocks that came in and were not here. */
@@ -186,9 +196,17 @@ export async function verifyReceived(volume: Volume, image: Received): Promise<v
   // Of the tops that were looked through: what they reach of the blocks received, and their planes there.
   const reached = new BitPlane(received.pageCount);
   const covered = new BitPlane(received.pageCount);
+  const bases = known === undefined
+    ? []
+    : basesHere(volume, image).map((base) => ({ fs: volume.fileSystem(base), root: base.root }));
   for (const top of topsOf(image)) {
     const root = checkRoot(image, top);
-    const seen = await walkReceived(image, top, reached, volume.options.clock);
+    const seen = await walkReceived(image, top, {
+      reached,
+      bases,
+      capacity: volume.zone.capacity,
+      clock: volume.options.clock,
+    });
     const { tree } = new FileSystem(image.io, root).open(INO.blockMap);
     const plane = new PlaneFile(tree, pageCountOf(volume.zone.capacity));
     const missing = difference(known === undefined ? plane : difference(plane, known), received);
@@ -219,26 +237,44 @@ function checkRoot({ io, header }: Received, top: StreamSnapshot): Root {
 /**
  * Checks all below a root that came in and that no root before has reached. @returns Those blocks.
  *
- * A block that was not sent is the base's, and so is all below it. With a shadow as the base that is
- * looked at, not taken for granted: a wrong plane would leave old content under a new pointer. So every
- * pointer from a block that came in is checked, and below blocks that did not there may be some that did.
+ * A block that was not sent is the base's, and so is all below it: the base has the same pointer in the same
+ * place, since blocks that a snapshot has never move from one file, or one place in it, to another. With a
+ * shadow as the base that is looked at, not taken for granted: a wrong plane would leave old content under a
+ * new pointer. So every pointer from a block that came in is checked, and below blocks that did not there may
+ * be some that did.
  */
 async function walkReceived(
   { io, header, received, known }: Received,
   top: StreamSnapshot,
-  reached: BitPlane,
-  clock: Clock,
+  { reached, bases, capacity, clock }: {
+    reached: BitPlane;
+    bases: readonly Base[];
+    capacity: number;
+    clock: Clock;
+  },
 ): Promise<BitPlane> {
   const isShadow = header.shadowState !== undefined;
   const seen = new BitPlane(received.pageCount);
   let failure: unknown;
   const content = new ContentChecker(io, (_, error) => failure ??= error);
-  const steps = walkSteps(io, top.root, (pointer, use, _, parent) => {
+  const steps = walkSteps(io, top.root, (pointer, use, ino, parent, place) => {
     const { vbn } = pointer;
+    if (vbn >= capacity) {
+      throw damaged(`Cannot apply the image: it points at VBN ${vbn} of ${capacity} blocks`);
+    }
     if (!hasBit(received, vbn)) {
       if (known !== undefined && hasBit(known, vbn)) {
-        if (isShadow && use === "content" && hasBit(received, parent)) content.add(pointer);
-        return isShadow;
+        if (isShadow) {
+          if (use === "content" && hasBit(received, parent)) content.add(pointer);
+          return true;
+        }
+        if (bases.some((base) => hasPointer(io, base, pointer, { ...place, use, ino }))) {
+          return false;
+        }
+        throw damaged(
+          `Cannot apply the image: VBN ${vbn} was not sent, and no base has it in its place with the ` +
+            "same checksum",
+        );
       }
       throw damaged(
         `Cannot apply the image: VBN ${vbn} is in use and neither in the image nor in its base`,
@@ -258,4 +294,22 @@ async function walkReceived(
   content.flush();
   if (failure !== undefined) throw failure;
   return seen;
+}
+
+/** Whether a snapshot that is whole has this very pointer in the same place. */
+function hasPointer(
+  io: BlockIo,
+  { fs, root }: Base,
+  pointer: Pointer,
+  { use, ino, level, index, isAttribute }: TreePlace & { use: BlockUse; ino: number },
+): boolean {
+  // A top may be here already, and then it is a base as well.
+  if (use === "root") return root.vbn === pointer.vbn && root.crc === pointer.crc;
+  let tree = fs.inodeFileTree;
+  if (ino !== 0) {
+    if (ino >= fs.inodeLimit || fs.readInode(ino).mode === 0) return false;
+    tree = isAttribute ? attributeTree(io, fs.open(ino).inode) : fs.open(ino).tree;
+  }
+  const { vbn, crc } = tree.pointerAt(level, index);
+  return vbn === pointer.vbn && crc === pointer.crc;
 }

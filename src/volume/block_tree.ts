@@ -92,6 +92,13 @@ export class BlockTree {
     return this.#pointer(0, index);
   }
 
+  /** Pointer at any level of the tree as it is on disk; a hole where there is none. */
+  pointerAt(level: number, index: number): Pointer {
+    const top = this.height - 1;
+    const slot = Math.floor(index / POINTERS_PER_BLOCK ** Math.max(0, top - level));
+    return level > top || slot >= this.#slotCount ? HOLE : this.#pointer(level, index);
+  }
+
   /** Block `index`, read-only for the caller; zeros in a hole. */
   block(index: number): Uint8Array {
     if (this.height === 0) return ZERO_BLOCK;

@@ -15,7 +15,7 @@ import {
   POINTERS_PER_BLOCK,
 } from "../format/mod.ts";
 import type { BlockIo } from "./block_io.ts";
-import { BlockTree } from "./block_tree.ts";
+import { BlockTree, type VisitPointer } from "./block_tree.ts";
 import { attributeTree } from "./file_system.ts";
 
 /** Blocks of content that are read and checked at once. */
@@ -32,11 +32,29 @@ export type BlockUse =
   /** A block of a file's content (of a directory, of a metafile, of extended attributes too). */
   | "content";
 
+/** Where a pointer is in the tree of its inode. */
+export interface TreePlace {
+  /** 0: it points at a block of the file. */
+  readonly level: number;
+  /** Number of the block there. */
+  readonly index: number;
+  /** Whether the tree is that of the inode's extended attributes. */
+  readonly isAttribute: boolean;
+}
+
 /**
- * Gets a pointer, what it is used for, the inode it belongs to (0: the inode file), and the VBN of the
- * block that has it (0: the superblock).
+ * Gets a pointer, what it is used for, the inode it belongs to (0: the inode file), the VBN of the
+ * block that has it (0: the superblock), and its place in the tree of that inode.
  */
-export type Visit = (pointer: Pointer, use: BlockUse, ino: number, parent: number) => boolean;
+export type Visit = (
+  pointer: Pointer,
+  use: BlockUse,
+  ino: number,
+  parent: number,
+  place: TreePlace,
+) => boolean;
+
+const ROOT_PLACE: TreePlace = { level: 0, index: 0, isAttribute: false };
 
 /**
  * Calls `visit` for every pointer below a root, top down. Where it returns false nothing below is
@@ -62,12 +80,16 @@ export function* walkSteps(
   visit: Visit,
   from = 0,
 ): Generator<number | undefined> {
-  if (!visit(root, "root", 0, 0)) return;
+  if (!visit(root, "root", 0, 0, ROOT_PLACE)) return;
   const { inodeFile, inodeLimit } = decodeRoot(io.read(root));
   const tree = new BlockTree(io, inodeFile.height, inodeFile.slots);
   const blocks = tree.blocks((pointer, level, index, parent) =>
     (index + 1) * POINTERS_PER_BLOCK ** level > from &&
-    visit(pointer, level === 0 ? "inodes" : "pointers", 0, parent || root.vbn)
+    visit(pointer, level === 0 ? "inodes" : "pointers", 0, parent || root.vbn, {
+      level,
+      index,
+      isAttribute: false,
+    })
   );
   for (const { pointer, index } of blocks) {
     const block = io.read(pointer);
@@ -76,7 +98,11 @@ export function* walkSteps(
       if (ino === 0 || ino >= inodeLimit) continue;
       const inode = decodeInode(block, i * INODE_SIZE);
       if (inode.mode === 0) continue;
-      yield* inodeSteps(io, inode, (p, use, parent) => visit(p, use, ino, parent || pointer.vbn));
+      yield* inodeSteps(
+        io,
+        inode,
+        (p, use, parent, place) => visit(p, use, ino, parent || pointer.vbn, place),
+      );
     }
     yield index + 1;
   }
@@ -85,13 +111,14 @@ export function* walkSteps(
 function* inodeSteps(
   io: BlockIo,
   inode: Inode,
-  visit: (pointer: Pointer, use: BlockUse, parent: number) => boolean,
+  visit: (pointer: Pointer, use: BlockUse, parent: number, place: TreePlace) => boolean,
 ): Generator<undefined> {
-  const take = (pointer: Pointer, level: number, _: number, parent: number) =>
-    visit(pointer, level === 0 ? "content" : "pointers", parent);
-  for (const _ of new BlockTree(io, inode.height, inode.slots).blocks(take)) yield undefined;
+  const takeAs = (isAttribute: boolean): VisitPointer => (pointer, level, index, parent) =>
+    visit(pointer, level === 0 ? "content" : "pointers", parent, { level, index, isAttribute });
+  const tree = new BlockTree(io, inode.height, inode.slots);
+  for (const _ of tree.blocks(takeAs(false))) yield undefined;
   if (inode.attributeHeight === 0) return;
-  for (const _ of attributeTree(io, inode).blocks(take)) yield undefined;
+  for (const _ of attributeTree(io, inode).blocks(takeAs(true))) yield undefined;
 }
 
 /**
