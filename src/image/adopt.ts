@@ -8,7 +8,7 @@
 import { idOf } from "../format/mod.ts";
 import type { Volume } from "../volume/mod.ts";
 import type { ImageSource } from "./apply.ts";
-import { ByteReader } from "./byte_reader.ts";
+import { ByteReader, cutIsDamage } from "./byte_reader.ts";
 import { readIndex } from "./stream_index.ts";
 import { checkFits, verifyReceived } from "./verify.ts";
 
@@ -32,6 +32,8 @@ export async function adoptImage(volume: Volume, source: ImageSource): Promise<s
     });
     await volume.flip(header.top);
     return idOf(header.top);
+  } catch (error) {
+    throw cutIsDamage(error);
   } finally {
     await reader.cancel();
   }

@@ -4,9 +4,24 @@
  * @module
  */
 
+import { VolcastError } from "../core/mod.ts";
+
 /** A stream ended or broke before it should have. Whoever has another way to the bytes may go on there. */
 export class CutError extends Error {
   override readonly name = "CutError";
+}
+
+/** For whoever has no other way to the bytes: a stream that was cut is damaged. */
+export function cutIsDamage(error: unknown): unknown {
+  if (!(error instanceof CutError)) return error;
+  // Whoever made the stream says better why it broke.
+  if (error.cause instanceof VolcastError) return error.cause;
+  return new VolcastError(
+    "damaged",
+    `Cannot read the image: it is incomplete (${error.message})`,
+    "Fetch or send it again",
+    { cause: error },
+  );
 }
 
 /** See the module. */

@@ -8,7 +8,7 @@
 import { damaged, VolcastError } from "../core/mod.ts";
 import { idOf } from "../format/mod.ts";
 import { planeBlocks, type Snapshot, type Volume } from "../volume/mod.ts";
-import { ByteReader } from "./byte_reader.ts";
+import { ByteReader, cutIsDamage } from "./byte_reader.ts";
 import { blocksOf, framesOf } from "./frame_reader.ts";
 import { Image } from "./image.ts";
 import { readIndex, type StreamFront } from "./stream_index.ts";
@@ -42,6 +42,8 @@ export async function receivePlane(
     // The end of the stream is nobody's concern: each block that is used is checked by its pointer.
     volume.lent.lend(wanted!, blocks);
     return wanted!;
+  } catch (error) {
+    throw cutIsDamage(error);
   } finally {
     await reader.cancel();
   }

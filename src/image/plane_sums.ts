@@ -21,7 +21,7 @@ import {
 } from "../core/mod.ts";
 import { BLOCK_SIZE, FRAME_BLOCKS, idOf, type StreamHeader } from "../format/mod.ts";
 import { type BlockIo, PlaneFile, type Snapshot, type Volume } from "../volume/mod.ts";
-import { ByteReader } from "./byte_reader.ts";
+import { ByteReader, cutIsDamage } from "./byte_reader.ts";
 import { Checksums } from "./checksums.ts";
 import { blocksOf, framesOf } from "./frame_reader.ts";
 import { FrameCursor } from "./frames.ts";
@@ -124,6 +124,8 @@ export async function sumOfStream(
       for (const [vbn, block] of blocksOf(frame)) sum.add(vbn, block);
     }
     return sum;
+  } catch (error) {
+    throw cutIsDamage(error);
   } finally {
     await reader.cancel();
   }

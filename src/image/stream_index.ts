@@ -7,6 +7,7 @@
 import { BitPlane, damaged, PAGE_BITS, pageCountOf, type Plane, type Run } from "../core/mod.ts";
 import {
   checkIndexEnd,
+  checkStoredLabel,
   checksum,
   decodeStreamHeader,
   decodeTerms,
@@ -47,6 +48,9 @@ export async function readIndex(
   const header = decodeStreamHeader(await reader.take(STREAM_HEADER_LAYOUT.size));
   const termBytes = await reader.take((header.terms?.count ?? 0) * TERM_LAYOUT.size);
   const terms = decodeTerms(termBytes, header);
+  for (const { name } of [header.top, header.base ?? header.top, ...terms]) {
+    checkStoredLabel(name, "the image's header");
+  }
   accept({ header, terms });
   const crcs: number[] = [];
   const plane = new BitPlane(pageCountOf(header.capacity));

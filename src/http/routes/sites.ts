@@ -6,6 +6,7 @@
 
 import { Hono } from "hono";
 import { z } from "zod";
+import { VolcastError } from "../../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../../format/mod.ts";
 import { receivePlane } from "../../image/mod.ts";
 import { bodyOf } from "../body.ts";
@@ -36,7 +37,11 @@ siteRoutes.put("/:name/plane", async (c) => {
   readParam(c.req.param("name"), SITE, "name");
   const { volume } = c.get("node");
   const maxBytes = mostPlaneBytes(volume.zone.capacity);
-  const { id } = await receivePlane(volume, bodyOf(c, { maxBytes }));
+  const { id } = await receivePlane(volume, bodyOf(c, { maxBytes })).catch((error) => {
+    // What is wrong with it is the client's mistake, and says nothing of the volume here.
+    if (!(error instanceof VolcastError) || error.kind !== "damaged") throw error;
+    throw new VolcastError("usage", error.message, error.hint, { cause: error });
+  });
   return c.json({ plane: id });
 });
 
