@@ -7,7 +7,7 @@
 import { Buffer } from "node:buffer";
 import { TextLineStream } from "@std/streams/text-line-stream";
 import { z } from "zod";
-import { PATIENCE, type Patience, UnansweredError } from "../core/mod.ts";
+import { messageOf, PATIENCE, type Patience, UnansweredError, VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import { type Image, listOfBlocks } from "../image/mod.ts";
 import {
@@ -26,13 +26,22 @@ import { type Throttle, throttled } from "./throttle.ts";
 
 const IMAGE_TYPE = "application/vnd.volcast.image";
 
+/** What a header says that is encoded as in URLs; as it is where it is no such encoding. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 const id = z.string().regex(SNAPSHOT_ID_PATTERN);
 const count = z.coerce.number().int().nonnegative();
 const PLAN_HEADERS = z.object({
   volumeId: z.string().regex(/^[0-9a-f]{32}$/),
   capacity: count,
   top: id,
-  topName: z.string().transform(decodeURIComponent),
+  topName: z.string().transform(decoded),
   base: z.string().refine((text) => text.split("~").every((part) => SNAPSHOT_ID_PATTERN.test(part)))
     .optional(),
   snapshots: z.string().regex(/^[0-9.,]+$/).optional(),
@@ -40,7 +49,7 @@ const PLAN_HEADERS = z.object({
   blockCount: count,
   image: z.string().optional(),
   etag: z.string().optional(),
-  chain: z.string().transform((text) => text.split(",").map(decodeURIComponent)),
+  chain: z.string().transform((text) => text.split(",").map(decoded)),
   wantsPlane: id.optional(),
   moved: z.string().regex(/^\d{1,15}\.\d{1,15}$/).transform((text) => {
     const [epoch, cp] = text.split(".").map(Number);
@@ -260,12 +269,43 @@ export class HttpPeer implements Peer {
     }
     yield { type: "connected" };
     const lines = bodyOf(response, this.name, { signal, patience: this.patience })
+      .pipeThrough(shortLines())
       .pipeThrough(new TextDecoderStream() as TransformStream<Uint8Array, string>)
       .pipeThrough(new TextLineStream() as TransformStream<string, string>);
-    for await (const line of lines) {
-      if (line.startsWith("event: ")) yield { type: line.slice("event: ".length).trim() };
+    try {
+      for await (const line of lines) {
+        if (line.startsWith("event: ")) yield { type: line.slice("event: ".length).trim() };
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof VolcastError) throw error;
+      throw new VolcastError("io", `Cannot hear ${this.name} any more: ${messageOf(error)}`, "", {
+        cause: error,
+      });
     }
   }
+}
+
+/** Longest line of an event, bytes. */
+const MAX_LINE_BYTES = 64 * 1024;
+
+/** Fails when a line does not end: whoever splits it keeps all of it in memory. */
+function shortLines(): TransformStream<Uint8Array, Uint8Array> {
+  let length = 0;
+  return new TransformStream({
+    transform(chunk, controller): void {
+      const last = chunk.lastIndexOf(10);
+      length = last < 0 ? length + chunk.length : chunk.length - last - 1;
+      if (length > MAX_LINE_BYTES) {
+        throw new VolcastError(
+          "io",
+          `Cannot read events: a line has more than ${MAX_LINE_BYTES} bytes`,
+          "Check that the URL is that of a volcast server",
+        );
+      }
+      controller.enqueue(chunk);
+    },
+  });
 }
 
 function dropping(count: number): TransformStream<Uint8Array, Uint8Array> {

@@ -242,6 +242,8 @@ export class Puller {
     const current = volume?.current;
     const request = this.#request(current?.id);
     const plan = await orAborted(peer.plan(request, signal), signal);
+    // Before anything is taken: a seal that cannot be read would end the pull when the image is current.
+    if (plan.seal !== undefined) decodeSeal(plan.seal);
     if (current === undefined || plan.wantsPlane !== current.id) return plan;
     try {
       await retrying(() => {
