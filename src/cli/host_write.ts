@@ -114,6 +114,9 @@ class HostWriter {
     if (!isKnown) {
       throw new VolcastError("usage", `its directory did not come before it`);
     }
+    if (entry.path === "" && (entry.type !== "directory" || entry.linkTo !== undefined)) {
+      throw new VolcastError("usage", `the top of a tree is a directory, it is a ${entry.type}`);
+    }
     this.#countLost(entry);
     if (entry.linkTo !== undefined) return this.#hardLink(entry, entry.linkTo);
     switch (entry.type) {

@@ -40,7 +40,7 @@ export class Media implements AsyncDisposable {
    * @throws {VolcastError} `not-found`, `denied`, `usage` (a directory), `busy` (a volume), `io`.
    */
   async open(name: string): Promise<OpenedMedium> {
-    if (name === "-") return this.#pipe("standard input", Deno.stdin.readable);
+    if (name === "-") return this.#input();
     if (isUrl(name)) {
       return await RemoteBytes.open(name, { ...this.#servers, signal: this.#signal });
     }
@@ -52,6 +52,16 @@ export class Media implements AsyncDisposable {
     for (const close of this.#closers.splice(0).reverse()) await close();
     for (const volume of this.#volumes.values()) await volume.close();
     this.#volumes.clear();
+  }
+
+  #input(): OpenedMedium {
+    if (Deno.stdin.readable.locked) {
+      throw new VolcastError(
+        "usage",
+        "Cannot read standard input twice: '-' is given more than once",
+      );
+    }
+    return this.#pipe("standard input", Deno.stdin.readable);
   }
 
   async #file(path: string): Promise<OpenedMedium> {

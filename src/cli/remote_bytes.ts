@@ -40,7 +40,9 @@ export class RemoteBytes implements PieceBytes, RangedImage {
 
   private constructor(url: string, options: RemoteOptions) {
     this.name = nameOf(url);
-    this.#url = new URL(url);
+    const parsed = URL.parse(url);
+    if (parsed === null) throw new VolcastError("usage", `Cannot read ${this.name}: it is no URL`);
+    this.#url = parsed;
     this.#signal = options.signal;
     this.#options = options;
     this.#patience = options.patience ?? PATIENCE;
