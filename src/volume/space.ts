@@ -281,7 +281,10 @@ export class Space implements Allocator {
     if (any) this.#shadows?.clear(index, start, count);
   }
 
-  /** @throws {VolcastError} `damaged` when the block map says that it is free, or has no bit for it. */
+  /**
+   * Gives a block back.
+   * @throws {VolcastError} `damaged` when the block map says that it is free, or has no bit for it.
+   */
   free(vbn: number): void {
     if (vbn < this.#data.start || vbn >= this.#data.start + this.#data.count) {
       throw this.#contradicted(vbn);
