@@ -16,15 +16,18 @@ import {
   paced,
   pageCountOf,
   type Plane,
+  popcount,
   sum,
   VolcastError,
 } from "../core/mod.ts";
 import {
   decodeRoot,
+  decodeSnapshots,
   idOf,
   INO,
   type Pointer,
   type Root,
+  snapshotId,
   type StreamHeader,
   type StreamSnapshot,
 } from "../format/mod.ts";
@@ -35,6 +38,7 @@ import {
   ContentChecker,
   FileSystem,
   PlaneFile,
+  readAll,
   type Snapshot,
   type TreePlace,
   type Volume,
@@ -209,6 +213,7 @@ export async function verifyReceived(volume: Volume, image: Received): Promise<v
     });
     const { tree } = new FileSystem(image.io, root).open(INO.blockMap);
     const plane = new PlaneFile(tree, pageCountOf(volume.zone.capacity));
+    checkCount(root, popcount(plane));
     const missing = difference(known === undefined ? plane : difference(plane, known), received);
     const here = BitPlane.copyOf(intersection(received, plane));
     if (!isEmpty(missing) || !equalPlanes(difference(here, covered), seen)) throw otherBlocks();
@@ -216,6 +221,36 @@ export async function verifyReceived(volume: Volume, image: Received): Promise<v
     covered.add(here);
   }
   if (!equalPlanes(received, reached)) throw otherBlocks();
+  checkListed(volume, image);
+}
+
+/**
+ * Where the new root lists a snapshot that comes along or is here: its id does not say where its root lies,
+ * and from the flip on it is read there.
+ */
+function checkListed(volume: Volume, image: Received): void {
+  const { header, io } = image;
+  const here = volume.hasRoot ? volume.snapshots() : [];
+  const rootOf = new Map<string, number>();
+  for (const { id, root } of here) rootOf.set(id, root.vbn);
+  for (const top of topsOf(image)) rootOf.set(idOf(top), top.root.vbn);
+  const table = readAll(new FileSystem(io, checkRoot(image, header.top)), INO.snapshots);
+  for (const record of decodeSnapshots(table)) {
+    const id = snapshotId(record);
+    const vbn = rootOf.get(id) ?? record.root.vbn;
+    if (record.root.vbn === vbn) continue;
+    throw damaged(
+      `Cannot apply the image: its root lists ${id} with its root at VBN ${record.root.vbn}, it is at ${vbn}`,
+    );
+  }
+}
+
+/** A block that the base has and the top uses must be in the top's plane: the base may go. */
+function checkCount({ blockCount }: Root, claimed: number): void {
+  if (claimed === blockCount) return;
+  throw damaged(
+    `Cannot apply the image: its block map names ${claimed} blocks, its root counts ${blockCount}`,
+  );
 }
 
 function otherBlocks(): VolcastError {
