@@ -14,7 +14,7 @@
 
 import { assertEquals } from "@std/assert";
 import { createHash } from "node:crypto";
-import { assert, messageOf } from "../../src/core/mod.ts";
+import { assert, messageOf, VolcastError } from "../../src/core/mod.ts";
 import { MASTER, relationOf } from "../../src/volume/mod.ts";
 import { Random } from "../helpers/random.ts";
 import {
@@ -207,7 +207,13 @@ export class Tree {
     const { process, volume } = first;
     if (process === undefined || volume === undefined || this.#wereOrigins.has(first)) return;
     this.#note(`${first.name} takes over`);
-    await process.node.promote();
+    try {
+      await process.node.promote();
+    } catch (error) {
+      // Its disk is full: somebody has to make room first.
+      if (!(error instanceof VolcastError && error.kind === "full")) throw error;
+      return this.#later(60_000, () => this.#takeOver());
+    }
     if (first.process !== process) return;
     this.nodes.splice(this.nodes.indexOf(first), 1);
     this.nodes.unshift(first);
