@@ -33,8 +33,11 @@ function refuses(limit: RegExp, work: () => unknown): void {
   assert(limit.test(error.message), error.message);
 }
 
-async function withWriter(work: (writer: Writer, volume: Volume) => void | Promise<void>) {
-  const volume = await Volume.create(new MemoryStore(1000), { now: tickingClock() });
+async function withWriter(
+  work: (writer: Writer, volume: Volume) => void | Promise<void>,
+  blocks = 1000,
+) {
+  const volume = await Volume.create(new MemoryStore(blocks), { now: tickingClock() });
   await volume.exclusive((writer) => work(writer, volume));
   volume.abandon();
 }
@@ -51,7 +54,8 @@ test("the last inode number is used, and no number twice", () =>
     assertEquals([...fs.list(INO.root)].map(({ name }) => name), ["last"]);
     fs.remove(INO.root, "last");
     assertEquals(fs.create(INO.root, "again", { type: "file" }), MOST);
-  }));
+    // A volume of which no more inodes than that could ever be.
+  }, 2 ** 28));
 
 test("a file has as many names as are counted", () =>
   withWriter(({ fs }) => {
@@ -115,7 +119,7 @@ function records(volume: Volume, count: number): SnapshotRecord[] {
   const { root, time, blockCount } = first;
   return Array.from({ length: count }, (_, i) => ({
     name: `s${i}`,
-    // Numbers of consistency points from the past: what is taken from here on is newer.
+    // Numbers of consistency points from before: the one that lists them is the 2,000,000th.
     cp: i === 0 ? first.cp : 1_000_000 + i,
     root,
     time,
@@ -129,6 +133,7 @@ test("snapshots, shadows included, and pointers are as many as the limits say", 
   await volume.exclusive(async (writer) => {
     const table = records(volume, MAX_SNAPSHOTS - 1);
     table[1] = { ...table[1], slot: 0 };
+    writer.fs.cp = 2_000_000;
     writer.fs.writeMetafile(INO.snapshots, encodeSnapshots(table));
     const pointers = Array.from({ length: MAX_POINTERS }, (_, i) => ({
       name: `p${i}`,
@@ -158,6 +163,7 @@ test("a full volume with long tables lets snapshots go, the oldest first", async
   await volume.exclusive((writer) => writer.takeSnapshot("s0"));
   await volume.exclusive(async (writer) => {
     // 100 blocks of table, where 32 are kept back for consistency points.
+    writer.fs.cp = 2_000_000;
     writer.fs.writeMetafile(INO.snapshots, encodeSnapshots(records(volume, 800)));
     await writer.checkpoint();
     await writer.takeSnapshot("last");
@@ -187,6 +193,7 @@ test("what has no room left to be deleted is refused before anything is changed"
   const volume = await Volume.create(new MemoryStore(2000), { now: tickingClock() });
   await volume.exclusive((writer) => writer.takeSnapshot("s0"));
   await volume.exclusive(async (writer) => {
+    writer.fs.cp = 2_000_000;
     writer.fs.writeMetafile(INO.snapshots, encodeSnapshots(records(volume, 800)));
     await writer.checkpoint();
     await writer.takeSnapshot("last");
