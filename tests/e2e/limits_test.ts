@@ -26,7 +26,14 @@ async function makeVolume(directory: TempDirectory): Promise<{ volume: string; t
   return { volume, tree };
 }
 
-Deno.test("a server that ran out of file descriptors serves again when it has some", async () => {
+Deno.test({
+  name: "a server that ran out of file descriptors serves again when it has some",
+  // The older runtime of a test's binary says nothing when it cannot accept.
+  ignore: Deno.env.get("VOLCAST_BIN") !== undefined,
+  fn: runsOutOfDescriptors,
+});
+
+async function runsOutOfDescriptors(): Promise<void> {
   using directory = new TempDirectory();
   const { volume } = await makeVolume(directory);
   // Its own start, since the limit is one of the process.
@@ -69,7 +76,7 @@ Deno.test("a server that ran out of file descriptors serves again when it has so
     await Promise.all([reading, printing]);
     assertEquals(code, 0, log.text);
   }
-});
+}
 
 Deno.test("what a server and its commands say has no secret of a URL in it", async () => {
   using directory = new TempDirectory();
