@@ -32,7 +32,7 @@ interface Hold {
   readonly leased: Leased;
   readonly cp: number;
   ended: boolean;
-  /** When it was looked at last, by the clock of `performance`. */
+  /** When it was looked at last, by the time that never goes back. */
   usedAt: number;
   /** Told when it is ended, not when it is given back. */
   readonly onEnded: (() => void) | undefined;
@@ -58,13 +58,14 @@ export class Leases {
 
   /** Takes a lease. @param onEnded Called when others end it. */
   take(leased: Leased, cp: number, onEnded?: () => void): Lease {
-    const state: Hold = { leased, cp, ended: false, usedAt: performance.now(), onEnded };
+    const clock = this.#clock;
+    const state: Hold = { leased, cp, ended: false, usedAt: clock.elapsed(), onEnded };
     this.#active.add(state);
     return {
       snapshot: leased.id,
       cp,
       check(): void {
-        state.usedAt = performance.now();
+        state.usedAt = clock.elapsed();
         if (!state.ended) return;
         throw new VolcastError(
           "busy",
@@ -116,7 +117,8 @@ export class Leases {
 
   /** Ends the leases that nobody looked at for so long: their readers stalled. @returns How many. */
   endIdle(limitMs: number): number {
-    const idle = [...this.#active].filter(({ usedAt }) => performance.now() - usedAt > limitMs);
+    const now = this.#clock.elapsed();
+    const idle = [...this.#active].filter(({ usedAt }) => now - usedAt > limitMs);
     for (const lease of idle) this.#end(lease);
     return idle.length;
   }
