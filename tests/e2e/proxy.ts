@@ -1,12 +1,17 @@
 /**
- * A line between two processes that can be cut.
+ * A line between two processes that counts what goes over it, and can be cut.
  *
  * @module
  */
 
 /** Passes TCP connections on to a port of this host. */
 export class Proxy implements AsyncDisposable {
+  readonly port: number;
   readonly url: string;
+  /** Bytes that the server sent, headers and all. */
+  sent = 0;
+  /** Bytes that clients sent. */
+  received = 0;
   /** Connections that were cut. */
   cuts = 0;
   /** While it is, connections end at once. */
@@ -16,7 +21,7 @@ export class Proxy implements AsyncDisposable {
   #limit: () => number = () => Infinity;
   #left = Infinity;
   readonly #listener: Deno.TcpListener;
-  readonly #port: number;
+  readonly #server: number;
   readonly #open = new Set<Deno.TcpConn>();
   readonly #loops = new Set<Promise<void>>();
 
@@ -25,10 +30,11 @@ export class Proxy implements AsyncDisposable {
    * @param options.counts Whose bytes count for {@linkcode cutEvery}; the client's by default.
    */
   constructor(port: number, { counts = "client" }: { counts?: "client" | "server" } = {}) {
-    this.#port = port;
+    this.#server = port;
     this.#counts = counts;
     this.#listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    this.url = `http://127.0.0.1:${this.#listener.addr.port}`;
+    this.port = this.#listener.addr.port;
+    this.url = `http://127.0.0.1:${this.port}`;
     this.#track(this.#accept());
   }
 
@@ -54,29 +60,32 @@ export class Proxy implements AsyncDisposable {
     if (this.isDown) return client.close();
     let server: Deno.TcpConn;
     try {
-      server = await Deno.connect({ hostname: "127.0.0.1", port: this.#port });
+      server = await Deno.connect({ hostname: "127.0.0.1", port: this.#server });
     } catch {
       return client.close();
     }
     const both = [client, server];
     for (const connection of both) this.#open.add(connection);
     await Promise.all([
-      this.#pass(client, server, this.#counts === "client"),
-      this.#pass(server, client, this.#counts === "server"),
+      this.#pass(client, server, "client"),
+      this.#pass(server, client, "server"),
     ]);
     for (const connection of both) {
       if (this.#open.delete(connection)) connection.close();
     }
   }
 
-  async #pass(from: Deno.TcpConn, to: Deno.TcpConn, isCounted: boolean): Promise<void> {
+  async #pass(from: Deno.TcpConn, to: Deno.TcpConn, sender: "client" | "server"): Promise<void> {
     const buffer = new Uint8Array(65_536);
     try {
       for (;;) {
         const count = await from.read(buffer);
         if (count === null) return await to.closeWrite();
+        // Before whoever gets them can say that all has come.
+        if (sender === "server") this.sent += count;
+        else this.received += count;
         for (let at = 0; at < count;) at += await to.write(buffer.subarray(at, count));
-        if (!isCounted || (this.#left -= count) > 0) continue;
+        if (sender !== this.#counts || (this.#left -= count) > 0) continue;
         this.#left = this.#limit();
         this.cuts++;
         break;

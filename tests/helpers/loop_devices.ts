@@ -6,6 +6,7 @@
  */
 
 import { assertEquals } from "@std/assert";
+import { test } from "./strict.ts";
 
 /** A block device. */
 export interface LoopDevice {
@@ -90,21 +91,14 @@ export function deviceTest(
   fn: (directory: string) => Promise<void>,
   reason: string | undefined = noDevices,
 ): void {
-  Deno.test({
-    name: reason === undefined ? name : `${name} (ignored: ${reason})`,
-    ignore: reason !== undefined,
-    sanitizeOps: true,
-    sanitizeResources: true,
-    sanitizeExit: true,
-    async fn() {
-      const directory = await Deno.makeTempDir({ prefix: "volcast-device-" });
-      try {
-        await fn(directory);
-      } finally {
-        await Deno.remove(directory, { recursive: true });
-      }
-    },
-  });
+  test(name, async () => {
+    const directory = await Deno.makeTempDir({ prefix: "volcast-device-" });
+    try {
+      await fn(directory);
+    } finally {
+      await Deno.remove(directory, { recursive: true });
+    }
+  }, reason);
 }
 
 /** Runs `work` with a device, which is gone afterwards. */

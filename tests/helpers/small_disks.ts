@@ -5,6 +5,7 @@
  */
 
 import { assertEquals } from "@std/assert";
+import { test } from "./strict.ts";
 
 async function run(command: string, ...args: string[]): Promise<{ code: number; out: string }> {
   try {
@@ -96,12 +97,5 @@ export function diskTest(
   fn: () => Promise<void>,
   reason: string | undefined = noDisks,
 ): void {
-  Deno.test({
-    name: reason === undefined ? name : `${name} (ignored: ${reason})`,
-    ignore: reason !== undefined,
-    sanitizeOps: true,
-    sanitizeResources: true,
-    sanitizeExit: true,
-    fn,
-  });
+  test(name, fn, reason);
 }

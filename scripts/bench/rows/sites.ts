@@ -9,7 +9,7 @@ import { ContentMaker } from "../content.ts";
 import type { Lab } from "../lab.ts";
 import { median } from "../measure.ts";
 import { must, peakMemory } from "../process.ts";
-import { Relay } from "../relay.ts";
+import { Proxy } from "../../../tests/e2e/proxy.ts";
 import { cost, faster, type Line, type Outcome, type Row } from "../row.ts";
 import { Site } from "../site.ts";
 import { json, setPointer, volcast } from "../volcast.ts";
@@ -34,7 +34,7 @@ interface Fleet {
   readonly server: Server;
   readonly imageBytes: number;
   /** Counts what the origin sends; it takes time of its own, so only where that is asked for. */
-  readonly relay: Relay | undefined;
+  readonly relay: Proxy | undefined;
   readonly stack: AsyncDisposableStack;
 }
 
@@ -91,7 +91,7 @@ async function fleet(
     await must(volcast("publish", volume, `${directory}/tree`, "--as", release, "--checksum"));
   }
   const server = stack.use(await Server.start([volume]));
-  const relay = isTree ? stack.use(new Relay(Number(new URL(server.url).port))) : undefined;
+  const relay = isTree ? stack.use(new Proxy(Number(new URL(server.url).port))) : undefined;
   const { bytes: imageBytes } = await json<{ bytes: number }>(
     "plan",
     server.url,

@@ -11,7 +11,7 @@ import { rsyncPull, startRsyncDaemon } from "../peers/rsync.ts";
 import { inside } from "../peers/replica.ts";
 import { must } from "../process.ts";
 import { missing, pathOf, whyMissing } from "../programs.ts";
-import { Relay } from "../relay.ts";
+import { Proxy } from "../../../tests/e2e/proxy.ts";
 import { cost, type LeftOut, type Line, type Outcome, type Row } from "../row.ts";
 import { assertPulled, pull, type Pulled, setPointer, volcast } from "../volcast.ts";
 
@@ -45,7 +45,7 @@ async function measure(lab: Lab, directory: string): Promise<Outcome> {
   await must(volcast("publish", volume, first, "--as", "first"));
   await must(volcast("publish", volume, second, "--as", "second", "--checksum"));
   await using server = await Server.start([volume]);
-  await using relay = new Relay(Number(new URL(server.url).port));
+  await using relay = new Proxy(Number(new URL(server.url).port));
 
   const other = await byRsync(directory, first, second);
   const line = (name: string, figure: number): Line => ({
@@ -85,7 +85,7 @@ async function byRsync(directory: string, first: string, second: string): Promis
   await using daemon = await startRsyncDaemon(directory, { first, second });
   const target = `${directory}/rsync`;
   await rsyncPull(daemon, "first", target);
-  await using relay = new Relay(daemon.port);
+  await using relay = new Proxy(daemon.port);
   // Both releases have the times of the package, which tell nothing.
   await rsyncPull(relay, "second", target, ["-z", "--checksum"]);
   assertSame(digestOfDirectory(target), digestOfDirectory(second));
@@ -95,7 +95,7 @@ async function byRsync(directory: string, first: string, second: string): Promis
 interface Site {
   readonly volume: string;
   readonly server: Server;
-  readonly relay: Relay;
+  readonly relay: Proxy;
   readonly second: string;
 }
 
@@ -115,7 +115,7 @@ async function byPull(site: Site, options: readonly string[]): Promise<number> {
 }
 
 /** What a pull would take if it asked for the compression that servers have today. */
-async function byCurl(relay: Relay, directory: string): Promise<number> {
+async function byCurl(relay: Proxy, directory: string): Promise<number> {
   const before = relay.sent + relay.received;
   const url = `${relay.url}/replicate?since=first&to=second`;
   const out = `${directory}/increment.zst`;

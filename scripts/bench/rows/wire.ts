@@ -6,7 +6,7 @@
 
 import { clear } from "../lab.ts";
 import type { Origin } from "../origin.ts";
-import { Relay } from "../relay.ts";
+import { Proxy } from "../../../tests/e2e/proxy.ts";
 import { cost, type Line, type Outcome, type Row } from "../row.ts";
 import { assertPulled, pull } from "../volcast.ts";
 
@@ -31,7 +31,7 @@ async function counted(
   { volume, expression }: { volume: string; expression: string },
 ): Promise<Line> {
   const plan = await origin.plan(expression);
-  await using relay = new Relay(origin.port);
+  await using relay = new Proxy(origin.port);
   const pulled = await pull(volume, relay.url);
   assertPulled(pulled, { bytes: plan.bytes });
   if (relay.sent < plan.bytes) {
