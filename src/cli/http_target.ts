@@ -16,11 +16,11 @@ import {
   tarFromEntries,
   type TreeEntry,
 } from "../archive/mod.ts";
-import { messageOf, type Patience, UnansweredError, VolcastError } from "../core/mod.ts";
+import { messageOf, UnansweredError, VolcastError } from "../core/mod.ts";
 import type { TypeName } from "../format/mod.ts";
 import {
+  AskedServer,
   bodyOf,
-  nameOf,
   requestFrom,
   requestJson,
   type RequestOptions,
@@ -129,27 +129,14 @@ const TREE_CHANGE = z.object({
 const TREE_LINE = z.object({ path: z.string(), type: TYPE, size: count, mtime: time });
 
 /** See the module. */
-export class HttpTarget implements Target {
-  readonly name: string;
-  readonly patience: Patience | undefined;
+export class HttpTarget extends AskedServer implements Target {
   readonly #options: ServerOptionsOfClient;
   readonly #ending = new AbortController();
 
   /** @param url Where the server listens. */
   constructor(url: string, options: ServerOptionsOfClient = {}) {
-    this.name = nameOf(url);
+    super(url, options);
     this.#options = options;
-    this.patience = options.patience;
-  }
-
-  /** What it is shown. Credentials may change while this lives. */
-  get token(): string | undefined {
-    return this.#options.token ?? this.#options.credentials?.tokenFor(this.name);
-  }
-
-  /** Whose certificates are believed. */
-  get client(): Deno.HttpClient | undefined {
-    return this.#options.credentials?.client;
   }
 
   async importTree(entries: Entries, options: ImportOptions = {}): Promise<ImportReport> {

@@ -24,6 +24,7 @@ import {
   UnansweredError,
   VolcastError,
 } from "../core/mod.ts";
+import type { ServerOptionsOfClient } from "./credentials.ts";
 import { watched } from "./patience.ts";
 import { STATUS } from "./problem.ts";
 import { retryAfterMsOf } from "./retry_after.ts";
@@ -41,6 +42,32 @@ export interface RemoteServer {
   readonly patience?: Patience | undefined;
   /** How it is reached: `fetch` by default. */
   readonly fetch?: typeof fetch | undefined;
+}
+
+/** A server by its URL: what those that stand for it here have in common. */
+export class AskedServer implements RemoteServer {
+  readonly name: string;
+  readonly patience: Patience;
+  readonly fetch: typeof fetch | undefined;
+  readonly #options: ServerOptionsOfClient;
+
+  /** @param url Where it listens. */
+  constructor(url: string, options: ServerOptionsOfClient) {
+    this.name = nameOf(url);
+    this.patience = options.patience ?? PATIENCE;
+    this.fetch = options.fetch;
+    this.#options = options;
+  }
+
+  /** What it is shown. Credentials may change while this lives. */
+  get token(): string | undefined {
+    return this.#options.token ?? this.#options.credentials?.tokenFor(this.name);
+  }
+
+  /** Whose certificates are believed. */
+  get client(): Deno.HttpClient | undefined {
+    return this.#options.credentials?.client;
+  }
 }
 
 /** What is asked. */

@@ -22,6 +22,8 @@ export interface ServerOptionsOfClient {
   readonly token?: string | undefined;
   readonly credentials?: Credentials | undefined;
   readonly patience?: Patience | undefined;
+  /** How it is reached: `fetch` by default. */
+  readonly fetch?: typeof fetch | undefined;
 }
 
 /** What a token may consist of: what a header may have, without spaces. */

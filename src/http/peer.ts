@@ -7,7 +7,7 @@
 import { Buffer } from "node:buffer";
 import { TextLineStream } from "@std/streams/text-line-stream";
 import { z } from "zod";
-import { messageOf, PATIENCE, type Patience, UnansweredError, VolcastError } from "../core/mod.ts";
+import { messageOf, UnansweredError, VolcastError } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import { type Image, listOfBlocks } from "../image/mod.ts";
 import {
@@ -18,7 +18,15 @@ import {
   type SitePosition,
   SLOW_BYTES_PER_MS,
 } from "../replication/mod.ts";
-import { bodyOf, FRESH, fresh, nameOf, requestFrom, requestJson, understood } from "./client.ts";
+import {
+  AskedServer,
+  bodyOf,
+  FRESH,
+  fresh,
+  requestFrom,
+  requestJson,
+  understood,
+} from "./client.ts";
 import type { ServerOptionsOfClient } from "./credentials.ts";
 import { parseHistory } from "./history_header.ts";
 import { HEADERS } from "./state_headers.ts";
@@ -70,38 +78,18 @@ const STATUS_OF_VOLUME = z.object({ volume: z.object({ id: z.string() }) });
 
 /** How a parent is asked. */
 export interface HttpPeerOptions extends ServerOptionsOfClient {
-  /** How it is reached: `fetch` by default. */
-  readonly fetch?: typeof fetch;
   /** How fast images come from there. */
   readonly throttle?: Throttle | undefined;
 }
 
 /** See the module. */
-export class HttpPeer implements Peer {
-  readonly name: string;
-  readonly patience: Patience | undefined;
-  readonly #options: HttpPeerOptions;
+export class HttpPeer extends AskedServer implements Peer {
+  readonly #throttle: Throttle | undefined;
 
   /** @param url Where the parent listens. */
   constructor(url: string, options: HttpPeerOptions = {}) {
-    this.name = nameOf(url);
-    this.#options = options;
-    this.patience = options.patience;
-  }
-
-  /** What it is shown. Credentials may change while this lives. */
-  get token(): string | undefined {
-    return this.#options.token ?? this.#options.credentials?.tokenFor(this.name);
-  }
-
-  /** Whose certificates are believed. */
-  get client(): Deno.HttpClient | undefined {
-    return this.#options.credentials?.client;
-  }
-
-  /** How it is reached. */
-  get fetch(): typeof fetch | undefined {
-    return this.#options.fetch;
+    super(url, options);
+    this.#throttle = options.throttle;
   }
 
   async plan(request: PeerRequest, signal?: AbortSignal): Promise<PeerPlan> {
@@ -174,7 +162,7 @@ export class HttpPeer implements Peer {
       method: "PUT",
       body,
       // A slow line takes its time for it, and no full image is taken since that was not waited for.
-      answerMs: (this.patience ?? PATIENCE).answerMs + body.length / SLOW_BYTES_PER_MS,
+      answerMs: this.patience.answerMs + body.length / SLOW_BYTES_PER_MS,
       headers: { "content-type": IMAGE_TYPE },
       once: true,
       signal,
@@ -208,7 +196,7 @@ export class HttpPeer implements Peer {
       if (start > offset) throw this.#unanswered(`its bytes begin at ${start}, not at ${offset}`);
       const body = throttled(
         bodyOf(response, this.name, { signal, patience: this.patience }),
-        this.#options.throttle,
+        this.#throttle,
       );
       // Something between here and there ignores ranges: what is not wanted is dropped.
       return start === offset ? body : body.pipeThrough(dropping(offset - start));

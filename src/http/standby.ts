@@ -7,18 +7,11 @@
  */
 
 import { z } from "zod";
-import {
-  isPassing,
-  PATIENCE,
-  type Patience,
-  UnansweredError,
-  VolcastError,
-  waitMsOf,
-} from "../core/mod.ts";
+import { isPassing, UnansweredError, VolcastError, waitMsOf } from "../core/mod.ts";
 import { SNAPSHOT_ID_PATTERN } from "../format/mod.ts";
 import { framesOffset, type Image } from "../image/mod.ts";
 import type { Standby, StandbyPosition, TakeOptions } from "../replication/mod.ts";
-import { ERROR_KIND, fresh, nameOf, requestJson } from "./client.ts";
+import { AskedServer, ERROR_KIND, fresh, requestJson } from "./client.ts";
 import type { ServerOptionsOfClient } from "./credentials.ts";
 import { canonicalPath } from "./image_response.ts";
 import { HEADERS } from "./state_headers.ts";
@@ -64,13 +57,9 @@ const OUTCOME = z.discriminatedUnion("kind", [
 type Outcome = z.output<typeof OUTCOME>;
 
 /** See the module. */
-export class HttpStandby implements Standby {
-  readonly name: string;
-  readonly patience: Patience;
-  readonly #options: ServerOptionsOfClient;
+export class HttpStandby extends AskedServer implements Standby {
   /** Bytes of the next part. Kept from one transfer to the next: the line is the same. */
   #partBytes: number = PART_BYTES.first;
-
   readonly #throttle: Throttle | undefined;
 
   /**
@@ -81,20 +70,8 @@ export class HttpStandby implements Standby {
     url: string,
     options: ServerOptionsOfClient & { throttle?: Throttle | undefined } = {},
   ) {
-    this.name = nameOf(url);
-    this.#options = options;
+    super(url, options);
     this.#throttle = options.throttle;
-    this.patience = options.patience ?? PATIENCE;
-  }
-
-  /** What it is shown. Credentials may change while this lives. */
-  get token(): string | undefined {
-    return this.#options.token ?? this.#options.credentials?.tokenFor(this.name);
-  }
-
-  /** Whose certificates are believed. */
-  get client(): Deno.HttpClient | undefined {
-    return this.#options.credentials?.client;
   }
 
   async position(signal?: AbortSignal): Promise<StandbyPosition> {
