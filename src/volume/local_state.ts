@@ -94,12 +94,12 @@ const SCRUB_PLACE = z.object({
 /** How far the scrub of a volume is. */
 export type ScrubPlace = z.infer<typeof SCRUB_PLACE>;
 
-const MOVED = z.object({
-  snapshot: snapshotId,
+const MOVE = z.object({
   /** Of the origin, when it was moved there. */
   epoch: z.number().int().nonnegative(),
   cp: z.number().int().nonnegative(),
 });
+const MOVED = MOVE.extend({ snapshot: snapshotId });
 /** When a pointer came to mean a snapshot, see `moved.ts`. */
 export type Moved = z.infer<typeof MOVED>;
 
@@ -112,8 +112,8 @@ const LOCAL_STATE = z.object({
   shadowed: z.array(snapshotId).optional(),
   /** Releases that were gone back from: sites below may stand on them still. */
   retracted: z.array(RETRACTED).optional(),
-  /** At an origin: consistency points at which pointers were moved, by the snapshot they were moved to. */
-  moves: z.record(snapshotId, z.number().int().nonnegative()).optional(),
+  /** At an origin: when pointers were moved to older snapshots, by these. */
+  movedTo: z.record(snapshotId, MOVE).optional(),
   /** At a replica: when the pointer that it follows was moved to what is here, and to what was told last. */
   moved: z.array(MOVED).max(2).optional(),
   /** An image that is coming in. */

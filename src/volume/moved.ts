@@ -3,28 +3,33 @@
  * told apart. A pointer moves back as well as forth, so the age of what it names does not say which of them
  * is late.
  *
- * A pointer that a new snapshot was taken for moved with that snapshot, so its consistency point says when.
- * For one that was moved to an older snapshot the origin notes the consistency point of the move, before
- * it is made; a note of one that a crash prevented is of a consistency point that is not there yet, or is
- * another snapshot's. A replica notes what it was told with what it took.
+ * A pointer that a new snapshot was taken for moved with that snapshot, so its epoch and consistency point
+ * say when. For one that was moved to an older snapshot the origin notes those of the move, before it is
+ * made; a note of one that a crash prevented is of a consistency point that is not there yet, or is another
+ * snapshot's. A replica notes what it was told with what it took, and goes by that when it is promoted.
+ * Where nobody told anything, no pointer can have been moved to a snapshot before it was taken.
  *
  * @module
  */
 
+import { decodeRoot } from "../format/mod.ts";
 import type { LocalState, Moved } from "./local_state.ts";
 import { MASTER, type Snapshot, type Volume } from "./volume.ts";
 
-/** When a pointer here was moved to what it means; `undefined` where that is not known, or it is none. */
+/**
+ * When a pointer here was moved to what it means, at the earliest; `undefined` where it is none, and at a
+ * replica for pointers that it does not follow.
+ */
 export function movedAt(volume: Volume, pointer: string = MASTER): Moved | undefined {
   const record = volume.pointers().find(({ name }) => name === pointer);
   const snapshot = record === undefined ? undefined : volume.find(record.snapshot);
-  if (snapshot === undefined) return undefined;
-  if (volume.role === "replica") {
-    return pointer === MASTER ? newestOf(volume.local.moved, snapshot.id) : undefined;
-  }
-  const noted = volume.local.moves?.[snapshot.id] ?? 0;
-  const cp = noted <= volume.superblock.cp ? Math.max(noted, snapshot.cp) : snapshot.cp;
-  return { snapshot: snapshot.id, epoch: volume.root.epoch, cp };
+  if (snapshot === undefined || (volume.role === "replica" && pointer !== MASTER)) return undefined;
+  const { id, cp, root } = snapshot;
+  const { moved = [], movedTo = {} } = volume.local;
+  const taken = { snapshot: id, epoch: decodeRoot(volume.io.read(root)).epoch, cp };
+  const noted = volume.role === "replica" ? undefined : movedTo[id];
+  const isMade = noted !== undefined && noted.cp <= volume.superblock.cp;
+  return newestOf([...moved, taken, ...(isMade ? [{ snapshot: id, ...noted }] : [])], id);
 }
 
 /** The latest move that was told here, or the latest to a snapshot. */
@@ -52,13 +57,13 @@ export function noteMoved(state: LocalState, moved: Moved, current: string | und
 export function noteMove(
   state: LocalState,
   to: Snapshot,
-  cp: number,
+  at: Omit<Moved, "snapshot">,
   kept: Iterable<string>,
 ): void {
-  const { moves = {} } = state;
+  const { movedTo = {} } = state;
   const ids = new Set(kept);
-  state.moves = {
-    ...Object.fromEntries(Object.entries(moves).filter(([id]) => ids.has(id))),
-    [to.id]: cp,
+  state.movedTo = {
+    ...Object.fromEntries(Object.entries(movedTo).filter(([id]) => ids.has(id))),
+    [to.id]: at,
   };
 }

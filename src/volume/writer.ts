@@ -227,9 +227,8 @@ export class Writer {
     this.space.requireForChange();
     const { volume } = this.#parts;
     if (volume.role === "origin") {
-      await volume.updateLocal((state) =>
-        noteMove(state, snapshot, this.fs.cp, table.map(snapshotId))
-      );
+      const at = { epoch: volume.root.epoch, cp: this.fs.cp };
+      await volume.updateLocal((state) => noteMove(state, snapshot, at, table.map(snapshotId)));
     }
     this.#movePointers([name], id);
     await this.#parts.commit();

@@ -187,6 +187,7 @@ export class Writing {
         delete state.transfer;
         // Another line may be followed from here on.
         delete state.moved;
+        delete state.movedTo;
       });
       await this.#parts.move({ ...to, kind: "go-back" });
       this.stop();

@@ -125,6 +125,42 @@ Deno.test("a site goes back with a parent that never had its release", async () 
   assertEquals(await family.pull(site, "parent"), "r3");
 });
 
+Deno.test("a parent that was not told when master was moved is not taken for the later one", async () => {
+  await using family = new Family();
+  const origin = await family.origin();
+  const [parent, site] = [family.site("parent"), family.site("site")];
+  await publish(origin, "r1");
+  await publish(origin, "r2");
+  await family.pull(parent, "origin");
+  await family.pull(site, "origin");
+  await moveMaster(origin, "r1");
+  await family.pull(site, "origin");
+  // As after a resync, or an image that somebody applied.
+  await parent.volume.updateLocal((state) => {
+    delete state.moved;
+  });
+  const error = await assertRejects(() => family.pull(site, "parent"), VolcastError);
+  assert(error.message.includes("it is behind, at 'r2'"), error.message);
+  assertEquals(site.volume.current.name, "r1");
+});
+
+Deno.test("a site follows on where its parent was promoted, published nothing, and follows again", async () => {
+  await using family = new Family();
+  const origin = await family.origin();
+  const [parent, site] = [family.site("parent"), family.site("site")];
+  await publish(origin, "r1");
+  await publish(origin, "r2");
+  await moveMaster(origin, "r1");
+  await family.pull(parent, "origin");
+  await parent.promote();
+  assertEquals(movedAt(parent.volume), movedAt(origin), "it was moved before the takeover");
+  await family.pull(site, "parent");
+  await parent.volume.goBack(parent.volume.resolve("r1"));
+  await publish(origin, "r3");
+  assertEquals(await family.pull(parent, "origin"), "r3");
+  assertEquals(await family.pull(site, "parent"), "r3");
+});
+
 Deno.test("a move that a crash prevented counts for nothing", async () => {
   await using family = new Family();
   const origin = await family.origin();
@@ -134,7 +170,7 @@ Deno.test("a move that a crash prevented counts for nothing", async () => {
   const r1 = origin.resolve("r1").id;
   // The note alone, as it is found when the consistency point was not made.
   await origin.updateLocal((state) => {
-    state.moves = { [r1]: origin.superblock.cp + 1 };
+    state.movedTo = { [r1]: { epoch: 1, cp: origin.superblock.cp + 1 } };
   });
   assertEquals(movedAt(origin), before);
   await publish(origin, "r3");
