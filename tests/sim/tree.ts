@@ -378,15 +378,16 @@ export class Tree {
     this.#net.faults = GOOD_NET;
     this.#net.heal();
     this.#note("quiet from here on");
-    if (this.origin.process === undefined) this.#boot(this.origin);
-    this.#setApart();
-    await this.#done("old origins are back", this.#comeBack());
-    for (const [index, node] of this.nodes.entries()) {
+    for (const node of this.nodes) {
       if (node.process !== undefined) {
         node.process.user.roomBlocks = Infinity;
         node.process.user.callsLeft = Infinity;
         this.#operate(node);
-      }
+      } else if (!this.#wereOrigins.has(node)) this.#boot(node);
+    }
+    this.#setApart();
+    await this.#done("old origins are back", this.#comeBack());
+    for (const [index, node] of this.nodes.entries()) {
       const parent = this.nodes[index === 0 ? 0 : (index - 1) >> 1].name;
       const isAsItShould = index === 0 || (node.parents.length === 1 && node.parents[0] === parent);
       if (index > 0) node.parents = [parent];

@@ -146,7 +146,7 @@ export class SimNet {
       // Soon, or when nobody thinks of it any more.
       this.#time.timer(this.#random.below(this.#random.oneIn(2) ? 200 : 600_000), () => {
         const now = this.#endpoints.get(to);
-        if (now === undefined || now.clock.isDead) return;
+        if (now === undefined || now.clock.isDead || this.faults === GOOD_NET) return;
         Promise.resolve(now.answer(request)).then((answer) => answer.body?.cancel(), () => {});
       });
     }
