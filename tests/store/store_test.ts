@@ -210,6 +210,29 @@ test("GatheringStore remembers its first failure and hands nothing down after it
   }
 });
 
+test("GatheringStore does what failed again, durably, before it takes anything new", async () => {
+  for (const call of ["write", "sync"] as const) {
+    const disk = new CrashStore(new MemoryStore(100));
+    const under = new FaultStore(disk, { at: 2, call, kind: "full" });
+    const store = new GatheringStore(under);
+    store.write(1, block(1));
+    await store.sync();
+    store.write(2, block(2));
+    await assertRejects(() => store.sync(), VolcastError);
+    under.fault = { at: under.counts[call] + 1, call, kind: "full" };
+    await assertRejects(() => store.retry(), VolcastError);
+    assertThrows(() => store.write(3, block(3)), VolcastError);
+    await store.retry();
+    for (let seed = 1; seed <= 20; seed++) {
+      const { blocks } = disk.crashed(disk.events.length, new Random(seed));
+      assertEquals([blocks.get(1), blocks.get(2)], [block(1), block(2)]);
+    }
+    store.write(3, block(3));
+    await store.sync();
+    assertEquals(store.failure, undefined);
+  }
+});
+
 test("FaultStore fails the call it was told to, without an effect", async () => {
   const memory = new MemoryStore(10);
   const store = new FaultStore(memory, { at: 2, call: "write", kind: "full" });
