@@ -19,6 +19,7 @@ const SHORT: Readonly<Record<string, readonly [inputs: number, reached: readonly
   requests: [40, [/^status 400/, /^status 200/]],
   parents: [30, [/^pull: io/, /^pull: done/]],
   "command lines": [30, [/^exit 2/]],
+  settings: [60, [/^tokens: done/, /^tokens: damaged/, /^certificate: usage/, /^key: usage/]],
 };
 
 for (const { name } of TARGETS) {

@@ -12,6 +12,7 @@ import { media } from "./media.ts";
 import { metadata } from "./metadata.ts";
 import { parents } from "./parents.ts";
 import { requests } from "./requests.ts";
+import { settings } from "./settings.ts";
 
 /** All targets, the most dangerous first. */
 export const TARGETS: readonly Target[] = [
@@ -22,4 +23,5 @@ export const TARGETS: readonly Target[] = [
   requests,
   parents,
   commandLines,
+  settings,
 ];
