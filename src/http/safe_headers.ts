@@ -33,6 +33,11 @@ const BY_FACE: Readonly<Record<Face, Readonly<Record<string, string>>>> = {
   },
 };
 
+/** Those of a face, for whoever sets no others. */
+export function safeFields(face: Face): [name: string, value: string][] {
+  return Object.entries({ ...ALWAYS, ...BY_FACE[face] });
+}
+
 /** Sets them; what the route set stays. */
 export function setSafeHeaders(headers: Headers, face: Face): void {
   for (const [name, value] of Object.entries(ALWAYS)) headers.set(name, value);

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
 import { INO } from "../../src/format/mod.ts";
-import { serveContent } from "../../src/http/www.ts";
+import { ReadyFiles } from "../../src/http/ready_files.ts";
+import { ContentServer } from "../../src/http/www.ts";
 import { json, makeNode } from "./helpers.ts";
 
 Deno.test("files answers ranges and conditions", async () => {
@@ -147,8 +148,9 @@ Deno.test("files refuses paths that are none", async () => {
 
 Deno.test("the content-only server gives the master's files and nothing else", async () => {
   await using origin = await makeNode();
+  const site = new ContentServer(origin.node);
   const ask = (path: string, init?: RequestInit) =>
-    serveContent(origin.node, new Request(`http://localhost${path}`, init));
+    site.answer(new Request(`http://localhost${path}`, init));
   await origin.publish("june3", { "index.html": "<p>home", "sub/index.html": "sub", "sub/a": "a" });
   assertEquals(await ask("/").text(), "<p>home");
   assertEquals(ask("/sub").headers.get("location"), "/sub/");
@@ -159,6 +161,58 @@ Deno.test("the content-only server gives the master's files and nothing else", a
   }
   assertEquals(ask("/", { method: "POST" }).status, 405);
   assertEquals(origin.volume.leases.size, 0);
+});
+
+Deno.test("what the content-only server keeps is answered like what it reads, and goes with its release", async () => {
+  await using origin = await makeNode();
+  const site = new ContentServer(origin.node);
+  const ask = async (path: string, headers: HeadersInit = {}, method = "GET") => {
+    const response = site.answer(new Request(`http://localhost${path}`, { method, headers }));
+    const fields = [...response.headers].filter(([name]) => name !== "etag");
+    return { status: response.status, fields, text: await response.text() };
+  };
+  const asked = async (path: string) => [
+    await ask(path),
+    await ask(path, {}, "HEAD"),
+    await ask(path, { range: "bytes=1-2" }),
+    await ask(path, { range: "bytes=9-" }),
+    await ask(path, { "if-none-match": "*" }),
+    await ask(path, { "if-match": '"other"' }),
+  ];
+  const large = "x".repeat(70_000);
+  await origin.publish("june3", { "a.html": "june3", "dir/index.html": "home", large });
+  for (const path of ["/a.html", "/dir/", "/a.html?query", "/%61.html", "/large"]) {
+    const fresh = await asked(path);
+    assertEquals(await asked(path), fresh, path);
+    const behind = path === "/large" ? 206 : 416;
+    assertEquals(fresh.map(({ status }) => status), [200, 200, 206, behind, 304, 412], path);
+  }
+  const { etag } = Object.fromEntries(site.answer(new Request("http://localhost/a.html")).headers);
+  assertEquals((await ask("/a.html", { "if-none-match": etag })).status, 304);
+  await origin.publish("june5", { "a.html": "june5", "new": "new" });
+  assertEquals((await ask("/a.html", { "if-none-match": etag })).text, "june5");
+  assertEquals((await ask("/new")).text, "new");
+  const { id } = origin.volume.resolve("june3");
+  await origin.volume.exclusive((writer) => writer.setPointer("master", id));
+  assertEquals((await ask("/a.html")).text, "june3");
+  assertEquals((await ask("/new")).status, 404);
+  assertEquals(origin.volume.leases.size, 0);
+});
+
+Deno.test("no more files are kept ready than there is memory for, and those kept last stay", () => {
+  const ready = new ReadyFiles();
+  const content = { etag: '""', lastModified: 0, size: 0, headers: [], whole: [] };
+  const keep = (address: string, size: number) =>
+    ready.keep("june3", address, { content, bytes: new Uint8Array(size) });
+  const has = (address: string) => ready.find("june3", address) !== undefined;
+  for (let i = 0; i < 300; i++) keep(`/${i}`, 65_536);
+  assertEquals([has("/43"), has("/44"), has("/299")], [false, true, true]);
+  for (let i = 0; i < 8192; i++) keep(`/small${i}`, 0);
+  assertEquals([has("/299"), has("/small0"), has("/small8191")], [false, true, true]);
+  keep("/small5", 1);
+  assertEquals(ready.find("june5", "/small5"), undefined);
+  ready.keep("june5", "/a", { content, bytes: new Uint8Array(1) });
+  assertEquals(has("/small5"), false);
 });
 
 Deno.test("what is read through a lease ends with it: archives, and lines of names", async () => {

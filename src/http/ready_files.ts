@@ -1,0 +1,53 @@
+/**
+ * Small files of the release that is served, ready to be sent: most requests ask for few of them again and
+ * again, and an answer out of memory costs neither a walk along its path nor a read.
+ *
+ * Invariants:
+ * 1. What is kept is of one snapshot of one volume, whose id stands for every byte below its root: so it is
+ *    never stale, and with another snapshot all of it goes.
+ * 2. What is kept was read and checked like anything else (I1).
+ * 3. No more than `MAX_BYTES` of content and `MAX_FILES` files are kept; the one that was kept first goes
+ *    first.
+ *
+ * @module
+ */
+
+import type { Content } from "./file_response.ts";
+
+const MAX_BYTES = 16 * 2 ** 20;
+const MAX_FILES = 8192;
+
+/** A file with what answers say of it. */
+export interface ReadyFile {
+  readonly content: Content;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** See the module. */
+export class ReadyFiles {
+  #release = "";
+  readonly #files = new Map<string, ReadyFile>();
+  #bytes = 0;
+
+  /** The file at an address as it was sent, in a release. @param release Volume and snapshot. */
+  find(release: string, address: string): ReadyFile | undefined {
+    return release === this.#release ? this.#files.get(address) : undefined;
+  }
+
+  /** Keeps a file. */
+  keep(release: string, address: string, file: ReadyFile): void {
+    if (release !== this.#release) {
+      this.#files.clear();
+      this.#bytes = 0;
+      this.#release = release;
+    }
+    if (this.#files.has(address)) return;
+    this.#files.set(address, file);
+    this.#bytes += file.bytes.length;
+    for (const [oldest, { bytes }] of this.#files) {
+      if (this.#bytes <= MAX_BYTES && this.#files.size <= MAX_FILES) break;
+      this.#files.delete(oldest);
+      this.#bytes -= bytes.length;
+    }
+  }
+}
