@@ -26,6 +26,7 @@ import { Checksums } from "./checksums.ts";
 import { blocksOf, framesOf } from "./frame_reader.ts";
 import { FrameCursor } from "./frames.ts";
 import { readIndex, type StreamIndex } from "./stream_index.ts";
+import { checkSameVolume } from "./verify.ts";
 
 /** A snapshot whose sum is known. */
 export interface KnownSum {
@@ -133,10 +134,11 @@ export async function sumOfStream(
 
 /** What is left of an image's base in its top. */
 async function sumOfBase(
-  { header: { base }, plane, deallocated }: StreamIndex,
+  { header, plane, deallocated }: StreamIndex,
   on: Volume | undefined,
 ): Promise<PlaneSum> {
   const sum = new PlaneSum();
+  const { base } = header;
   if (base === undefined) return sum;
   const snapshot = on?.find(idOf(base));
   if (on === undefined || snapshot === undefined) {
@@ -148,6 +150,7 @@ async function sumOfBase(
       "Name a volume that has it: --on VOLUME",
     );
   }
+  checkSameVolume(on, header, "verify the image");
   const kept = difference(difference(on.plane(snapshot), deallocated), plane);
   await paced(checkedSteps(on, snapshot, kept, (vbn, block) => sum.add(vbn, block)));
   return sum;

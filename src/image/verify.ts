@@ -22,7 +22,6 @@ import {
 } from "../core/mod.ts";
 import {
   decodeRoot,
-  decodeSnapshots,
   idOf,
   INO,
   type Pointer,
@@ -38,7 +37,7 @@ import {
   ContentChecker,
   FileSystem,
   PlaneFile,
-  readAll,
+  readListedRoot,
   type Snapshot,
   type TreePlace,
   type Volume,
@@ -113,19 +112,28 @@ export function checkFits(volume: Volume, front: StreamFront): void {
   checkBases(volume, front);
 }
 
-function checkSameVolume(volume: Volume, header: StreamHeader): void {
+/**
+ * Whether an image is one of a volume, and of its size.
+ * @param what What cannot be done otherwise, for the message.
+ * @throws {VolcastError} `diverged`.
+ */
+export function checkSameVolume(
+  volume: Volume,
+  header: StreamHeader,
+  what = "apply the image",
+): void {
   if (header.volumeId !== volume.volumeId) {
     throw new VolcastError(
       "diverged",
-      `Cannot apply the image: it is of volume ${header.volumeId}, this is volume ${volume.volumeId}`,
-      "Apply it to a copy of its own volume, or to a path that does not exist yet",
+      `Cannot ${what}: it is of volume ${header.volumeId}, this is volume ${volume.volumeId}`,
+      "Use a copy of its own volume, or a path that does not exist yet",
     );
   }
   const { zone } = volume;
   if (header.capacity !== zone.capacity || header.dataStart !== zone.data.start) {
     throw new VolcastError(
       "diverged",
-      `Cannot apply the image: it is of a volume of ${header.capacity} blocks, this one has ${zone.capacity}`,
+      `Cannot ${what}: it is of a volume of ${header.capacity} blocks, this one has ${zone.capacity}`,
     );
   }
 }
@@ -203,11 +211,13 @@ export async function verifyReceived(volume: Volume, image: Received): Promise<v
   const bases = known === undefined
     ? []
     : basesHere(volume, image).map((base) => ({ fs: volume.fileSystem(base), root: base.root }));
+  const before: Base[] = [];
   for (const top of topsOf(image)) {
     const root = checkRoot(image, top);
     const seen = await walkReceived(image, top, {
       reached,
       bases,
+      before,
       capacity: volume.zone.capacity,
       clock: volume.options.clock,
     });
@@ -219,23 +229,28 @@ export async function verifyReceived(volume: Volume, image: Received): Promise<v
     if (!isEmpty(missing) || !equalPlanes(difference(here, covered), seen)) throw otherBlocks();
     reached.add(seen);
     covered.add(here);
+    before.push({ fs: new FileSystem(image.io, root), root: top.root });
   }
   if (!equalPlanes(received, reached)) throw otherBlocks();
   checkListed(volume, image);
 }
 
 /**
- * Where the new root lists a snapshot that comes along or is here: its id does not say where its root lies,
- * and from the flip on it is read there.
+ * Whether the new root can be opened, and lists each snapshot that comes along or is here where its root
+ * lies: an id does not say where that is, and from the flip on it is read there.
  */
 function checkListed(volume: Volume, image: Received): void {
   const { header, io } = image;
+  const { snapshots } = readListedRoot(
+    new FileSystem(io, checkRoot(image, header.top)),
+    { volumeId: volume.volumeId, cp: header.top.cp },
+    "apply the image",
+  );
   const here = volume.hasRoot ? volume.snapshots() : [];
   const rootOf = new Map<string, number>();
   for (const { id, root } of here) rootOf.set(id, root.vbn);
   for (const top of topsOf(image)) rootOf.set(idOf(top), top.root.vbn);
-  const table = readAll(new FileSystem(io, checkRoot(image, header.top)), INO.snapshots);
-  for (const record of decodeSnapshots(table)) {
+  for (const record of snapshots) {
     const id = snapshotId(record);
     const vbn = rootOf.get(id) ?? record.root.vbn;
     if (record.root.vbn === vbn) continue;
@@ -281,9 +296,11 @@ function checkRoot({ io, header }: Received, top: StreamSnapshot): Root {
 async function walkReceived(
   { io, header, received, known }: Received,
   top: StreamSnapshot,
-  { reached, bases, capacity, clock }: {
+  { reached, bases, before, capacity, clock }: {
     reached: BitPlane;
     bases: readonly Base[];
+    /** The tops that were looked through. */
+    before: readonly Base[];
     capacity: number;
     clock: Clock;
   },
@@ -319,6 +336,9 @@ async function walkReceived(
     if (seen.has(vbn)) throw damaged(`Cannot apply the image: VBN ${vbn} is used twice`);
     const isNew = !reached.has(vbn);
     if (isNew) seen.set(vbn);
+    else if (!before.some((base) => hasPointer(io, base, pointer, { ...place, use, ino }))) {
+      throw damaged(`Cannot apply the image: VBN ${vbn} is used in two places`);
+    }
     if (use === "content") content.add(pointer);
     // The same block as below another top: if it is what this pointer means, so is all below it.
     else if (!isNew) io.read(pointer);

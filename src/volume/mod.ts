@@ -15,6 +15,7 @@ export * from "./history.ts";
 export * from "./incoming.ts";
 export * from "./leases.ts";
 export * from "./lent_planes.ts";
+export * from "./listed_root.ts";
 export * from "./live_file_system.ts";
 export * from "./local_state.ts";
 export * from "./marks.ts";

@@ -33,7 +33,6 @@ import {
 import {
   bytesToHex,
   checksum,
-  decodePointers,
   decodeRoot,
   decodeSnapshots,
   INO,
@@ -54,6 +53,7 @@ import { FileSystem } from "./file_system.ts";
 import type { History } from "./history.ts";
 import { type Lease, Leases } from "./leases.ts";
 import { LentPlanes } from "./lent_planes.ts";
+import { type ListedRoot, readListedRoot } from "./listed_root.ts";
 import { readAll } from "./live_file_system.ts";
 import { EMPTY_LOCAL_STATE, type LocalState, LocalZone } from "./local_state.ts";
 import { Mutex } from "./mutex.ts";
@@ -740,30 +740,9 @@ export class Volume {
     this.#localPointers = (local?.pointers ?? []).filter(({ name }) => !names.has(name));
   }
 
-  /** A root with its tables. */
-  #readRoot(
-    place: RootPlace,
-  ): { root: Root; snapshots: SnapshotRecord[]; pointers: PointerRecord[] } {
-    const root = decodeRoot(this.io.read(place.root));
-    if (root.volumeId !== this.volumeId || root.cp !== place.cp) {
-      throw damaged(
-        `Cannot open the volume: the root says volume ${root.volumeId} and CP ${root.cp}, the ` +
-          `superblock ${this.volumeId} and ${place.cp}`,
-      );
-    }
+  #readRoot(place: RootPlace): ListedRoot {
     const fs = this.fileSystem({ id: snapshotId(place), root: place.root });
-    const snapshots = decodeSnapshots(readAll(fs, INO.snapshots));
-    const odd = snapshots.find(({ cp }) => cp === 0 || cp > root.cp);
-    if (odd !== undefined) {
-      throw damaged(
-        `Cannot open the volume: its root of CP ${root.cp} lists '${odd.name}' of CP ${odd.cp}`,
-      );
-    }
-    return {
-      root,
-      snapshots,
-      pointers: decodePointers(readAll(fs, INO.pointers)),
-    };
+    return readListedRoot(fs, { volumeId: this.volumeId, cp: place.cp }, "open the volume");
   }
 
   async #move(step: Step, staged?: StagedView): Promise<void> {
