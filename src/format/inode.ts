@@ -12,6 +12,7 @@ import { damaged } from "../core/mod.ts";
 import { MAX_ATTRIBUTE_BYTES } from "./attributes.ts";
 import { BLOCK_SIZE, MAX_BLOCKS, POINTERS_PER_INODE } from "./block.ts";
 import { defineLayout } from "./layout.ts";
+import { smallBytes } from "./small_bytes.ts";
 
 /** Bytes of an inode. */
 export const INODE_SIZE = 256;
@@ -157,7 +158,7 @@ export function emptyInode(): Inode {
     attributeVbn: 0,
     attributeCrc: 0,
     version: 0,
-    slots: new Uint8Array(INLINE_SIZE),
+    slots: smallBytes(INLINE_SIZE),
   };
 }
 

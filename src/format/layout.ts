@@ -11,6 +11,7 @@
  */
 
 import { assert, damaged } from "../core/mod.ts";
+import { copyOf } from "./small_bytes.ts";
 
 /** Types a field can have. `i64` is a bigint (nanoseconds), all other integers are numbers. */
 export type FieldType = "u8" | "u16" | "u32" | "u64" | "i64" | "bytes" | "zero";
@@ -74,88 +75,131 @@ export function defineLayout<const F extends readonly Field[]>(
       assert(offset !== undefined, `${name} has no field ${field}`);
       return offset;
     },
-    read(bytes: Uint8Array, at = 0): RecordOf<F> {
-      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      const record: Record<string, number | bigint | Uint8Array> = {};
-      let offset = at;
-      for (const [field, type, fieldSize] of fields) {
-        if (type === "zero") checkZeros(name, field, bytes, offset, fieldSize);
-        else record[field] = readField(name, field, type, view, offset, fieldSize);
-        offset += fieldSize;
-      }
-      return record as RecordOf<F>;
-    },
-    write(record: RecordOf<F>, bytes: Uint8Array, at = 0): void {
-      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      const values = record as Record<string, number | bigint | Uint8Array>;
-      let offset = at;
-      for (const [field, type, fieldSize] of fields) {
-        if (type === "zero") bytes.fill(0, offset, offset + fieldSize);
-        else writeField(field, type, view, offset, fieldSize, values[field]);
-        offset += fieldSize;
-      }
-    },
+    ...compile<RecordOf<F>>(name, fields),
   };
 }
 
-function readField(
-  record: string,
-  field: string,
-  type: FieldType,
-  view: DataView,
-  offset: number,
-  size: number,
-): number | bigint | Uint8Array {
+let lastBytes: Uint8Array | undefined;
+let lastView: DataView | undefined;
+
+/** The bytes of a record's block. Records are read and written there one by one: the view is made once. */
+function viewOf(bytes: Uint8Array): DataView {
+  if (lastBytes === bytes) return lastView!;
+  lastBytes = bytes;
+  return lastView = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/**
+ * Makes straight code of a table: one statement a field. Inodes by the hundred thousand are read and
+ * written so, and a loop that looks up type and name of each field anew takes five times as long.
+ */
+function compile<R>(
+  name: string,
+  fields: readonly Field[],
+): {
+  read(bytes: Uint8Array, at?: number): R;
+  write(record: R, bytes: Uint8Array, at?: number): void;
+} {
+  const reads: string[] = [];
+  const values: string[] = [];
+  const writes: string[] = [];
+  let end = 0;
+  for (const [field, type, size] of fields) {
+    assert(/^[a-z_]\w*$/i.test(field), `${name}: ${field} is no name of a field`);
+    const offset = `at + ${end}`;
+    if (type === "zero") reads.push(zeroCheckOf(field, offset, size));
+    else values.push(`${field}: ${readOf(field, type, offset, size)}`);
+    writes.push(writeOf(field, type, offset, size));
+    end += size;
+  }
+  const make = new Function(
+    "name, viewOf, copyOf, checkZeros, readU64, writeU64, writeBytes",
+    `"use strict";
+    return {
+      read(bytes, at = 0) {
+        if (at + ${end} > bytes.length) throw new RangeError(name + " is cut off");
+        const view = viewOf(bytes);
+        ${reads.join("\n")}
+        return { ${values.join(",\n")} };
+      },
+      write(record, bytes, at = 0) {
+        const view = viewOf(bytes);
+        ${writes.join("\n")}
+      },
+    };`,
+  );
+  return make(name, viewOf, copyOf, checkZeros, readU64, writeU64, writeBytes);
+}
+
+function readOf(field: string, type: FieldType, offset: string, size: number): string {
   switch (type) {
     case "u8":
-      return view.getUint8(offset);
+      return `view.getUint8(${offset})`;
     case "u16":
-      return view.getUint16(offset, true);
+      return `view.getUint16(${offset}, true)`;
     case "u32":
-      return view.getUint32(offset, true);
-    case "u64": {
-      const value = view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
-      if (value > Number.MAX_SAFE_INTEGER) {
-        throw damaged(`Cannot read ${record}: ${field} is ${value}, the limit is 2^53 - 1`);
-      }
-      return value;
-    }
+      return `view.getUint32(${offset}, true)`;
+    case "u64":
+      return `readU64(name, "${field}", view, ${offset})`;
     case "i64":
-      return view.getBigInt64(offset, true);
+      return `view.getBigInt64(${offset}, true)`;
     default:
-      return new Uint8Array(view.buffer, view.byteOffset + offset, size).slice();
+      return `copyOf(bytes, ${offset}, ${size})`;
   }
 }
 
-function writeField(
-  field: string,
-  type: FieldType,
-  view: DataView,
-  offset: number,
-  size: number,
-  value: number | bigint | Uint8Array,
-): void {
+/** Which byte is not zero is looked for only where one is not. */
+function zeroCheckOf(field: string, offset: string, size: number): string {
+  const check = `checkZeros(name, "${field}", bytes, ${offset}, ${size});`;
+  if (size % 4 !== 0 || size > 64) return check;
+  const words = Array.from({ length: size / 4 }, (_, i) => `view.getUint32(${offset} + ${i * 4})`);
+  return `if ((${words.join(" | ")}) !== 0) ${check}`;
+}
+
+function writeOf(field: string, type: FieldType, offset: string, size: number): string {
+  const value = `record.${field}`;
   switch (type) {
     case "u8":
-      return view.setUint8(offset, value as number);
+      return `view.setUint8(${offset}, ${value});`;
     case "u16":
-      return view.setUint16(offset, value as number, true);
+      return `view.setUint16(${offset}, ${value}, true);`;
     case "u32":
-      return view.setUint32(offset, value as number, true);
+      return `view.setUint32(${offset}, ${value}, true);`;
     case "u64":
-      assert(Number.isSafeInteger(value), `${field} is ${value}`);
-      view.setUint32(offset, (value as number) % 2 ** 32, true);
-      return view.setUint32(offset + 4, Math.floor((value as number) / 2 ** 32), true);
+      return `writeU64("${field}", view, ${offset}, ${value});`;
     case "i64":
-      return view.setBigInt64(offset, value as bigint, true);
-    default: {
-      const target = new Uint8Array(view.buffer, view.byteOffset + offset, size);
-      const source = value as Uint8Array;
-      assert(source.length <= size, `${field} of ${source.length} bytes, has room for ${size}`);
-      target.fill(0);
-      target.set(source);
-    }
+      return `view.setBigInt64(${offset}, ${value}, true);`;
+    case "bytes":
+      return `writeBytes("${field}", bytes, ${offset}, ${size}, ${value});`;
+    case "zero":
+      return `bytes.fill(0, ${offset}, ${offset} + ${size});`;
   }
+}
+
+function readU64(record: string, field: string, view: DataView, offset: number): number {
+  const value = view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
+  if (value > Number.MAX_SAFE_INTEGER) {
+    throw damaged(`Cannot read ${record}: ${field} is ${value}, the limit is 2^53 - 1`);
+  }
+  return value;
+}
+
+function writeU64(field: string, view: DataView, offset: number, value: number): void {
+  assert(Number.isSafeInteger(value), `${field} is ${value}`);
+  view.setUint32(offset, value % 2 ** 32, true);
+  view.setUint32(offset + 4, Math.floor(value / 2 ** 32), true);
+}
+
+function writeBytes(
+  field: string,
+  bytes: Uint8Array,
+  offset: number,
+  size: number,
+  source: Uint8Array,
+): void {
+  assert(source.length <= size, `${field} of ${source.length} bytes, has room for ${size}`);
+  if (source.length < size) bytes.fill(0, offset, offset + size);
+  bytes.set(source, offset);
 }
 
 function checkZeros(

@@ -141,6 +141,12 @@ test("defineLayout stops at a table that does not add up", () => {
   );
 });
 
+test("a layout reads no record that is cut off", () => {
+  const layout = defineLayout("a", 12, [["b", "u32", 4, ""], ["c", "bytes", 8, ""]]);
+  assertThrows(() => layout.read(new Uint8Array(11)), RangeError);
+  assertThrows(() => layout.read(new Uint8Array(16).subarray(0, 12), 1), RangeError);
+});
+
 test("a layout writes no number it could not read", () => {
   const layout = defineLayout("a", 8, [["b", "u64", 8, ""]]);
   for (const b of [2 ** 53, -1.5, NaN]) {
