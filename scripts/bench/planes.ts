@@ -4,8 +4,8 @@
  * @module
  */
 
-import { BitPlane, difference } from "../../src/core/mod.ts";
-import { countPages } from "../../src/image/mod.ts";
+import { BitPlane } from "../../src/core/mod.ts";
+import { countChange } from "../../src/image/mod.ts";
 
 /** Pages of a plane of 1 TiB. */
 const PAGES = 8192;
@@ -52,7 +52,7 @@ export function passOver({ base, top }: Pair): number {
   return total;
 }
 
-/** Chooses the blocks of an increment, and counts them, their runs and frames. @returns Its blocks. */
+/** Counts the blocks of an increment and those deallocated, their runs and frames. @returns Its blocks. */
 export function choose({ base, top }: Pair): number {
-  return countPages(difference(top, base)).totals.blocks;
+  return countChange(top, base).allocated.totals.blocks;
 }

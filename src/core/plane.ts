@@ -121,6 +121,25 @@ export function forEachRunOfPage(
   if (start >= 0) visit(start, PAGE_BITS - start);
 }
 
+/**
+ * Writes to `found`, which has room for all words of a page, the numbers of those in which two pages
+ * differ, ascending. This loop decides how fast an increment is chosen: most words are equal, and it is
+ * as fast as memory when four are compared at a turn.
+ *
+ * @returns How many there are.
+ */
+export function differingWords(a: Uint32Array, b: Uint32Array, found: Uint16Array): number {
+  let count = 0;
+  if (a === b) return count;
+  for (let i = 0; i < PAGE_WORDS; i += 4) {
+    if (a[i] !== b[i]) found[count++] = i;
+    if (a[i + 1] !== b[i + 1]) found[count++] = i + 1;
+    if (a[i + 2] !== b[i + 2]) found[count++] = i + 2;
+    if (a[i + 3] !== b[i + 3]) found[count++] = i + 3;
+  }
+  return count;
+}
+
 /** Runs of a plane in ascending order. A run never crosses a page: it ends there and goes on as a new one. */
 export function* runsOf(plane: Plane): Generator<Run> {
   for (const index of plane.pages()) {
@@ -272,6 +291,11 @@ export function difference(top: Plane, base: Plane): Plane {
   }, () => top.differing?.(base) ?? top.pages());
 }
 
+/** Ascending numbers of the pages in which two planes may differ. */
+export function differingPages(a: Plane, b: Plane): Iterable<number> {
+  return a.differing?.(b) ?? b.differing?.(a) ?? mergedPages([a, b]);
+}
+
 /** Intersection: blocks in both. */
 export function intersection(a: Plane, b: Plane): Plane {
   return combine([a, b], (out, page) => {
@@ -413,7 +437,17 @@ function combine(
 }
 
 function mergedPages(planes: Plane[]): number[] {
-  const all = new Set<number>();
-  for (const plane of planes) for (const index of plane.pages()) all.add(index);
-  return [...all].sort((a, b) => a - b);
+  return planes.map((plane) => [...plane.pages()]).reduce(merged);
+}
+
+/** Two ascending lists as one, without what is in both twice. */
+function merged(a: number[], b: number[]): number[] {
+  const all: number[] = [];
+  for (let i = 0, k = 0; i < a.length || k < b.length;) {
+    const next = k === b.length || a[i] <= b[k] ? a[i] : b[k];
+    if (a[i] === next) i++;
+    if (b[k] === next) k++;
+    all.push(next);
+  }
+  return all;
 }

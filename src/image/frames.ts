@@ -4,7 +4,18 @@
  * @module
  */
 
-import { forEachRunOfPage, PAGE_BITS, type Plane, type Run } from "../core/mod.ts";
+import {
+  assert,
+  differingPages,
+  differingWords,
+  forEachRunOfPage,
+  PAGE_BITS,
+  PAGE_WORDS,
+  type Plane,
+  popcountWord,
+  type Run,
+  ZERO_PAGE,
+} from "../core/mod.ts";
 import { FRAME_BLOCKS } from "../format/mod.ts";
 
 /** What one page of planes adds to an image. */
@@ -27,29 +38,88 @@ export interface Totals {
   end: number;
 }
 
-/** Counts blocks, runs and frames of a plane, page by page. Pages without a block are left out. */
-export function countPages(plane: Plane): { pages: PageCounts[]; totals: Totals } {
-  const pages: PageCounts[] = [];
-  const totals: Totals = { blocks: 0, runs: 0, frames: 0, longRuns: 0, end: -1 };
+/** Blocks, runs and frames of a plane, page by page. Pages without a block are left out. */
+export interface Counts {
+  readonly pages: PageCounts[];
+  readonly totals: Totals;
+}
+
+/** Words of a page in which blocks of an image can be: the first `count` of `words`, ascending. */
+interface Found {
+  readonly index: number;
+  readonly words: Uint16Array;
+  readonly count: number;
+}
+
+/** Counts a plane. */
+export function countPages(plane: Plane): Counts {
+  const counts = newCounts();
+  const words = new Uint16Array(PAGE_WORDS);
   for (const index of plane.pages()) {
-    let blocks = 0;
-    let runs = 0;
-    let frames = 0;
-    forEachRunOfPage(plane.page(index), (start, count) => {
-      blocks += count;
-      runs++;
-      frames += framesOfRun(start, count);
-      const vbn = index * PAGE_BITS + start;
-      if (vbn !== totals.end) totals.longRuns++;
-      totals.end = vbn + count;
-    });
-    if (blocks === 0) continue;
-    pages.push({ index, blocks, runs, frames });
-    totals.blocks += blocks;
-    totals.runs += runs;
-    totals.frames += frames;
+    const page = plane.page(index);
+    const count = differingWords(page, ZERO_PAGE, words);
+    if (count > 0) takePage(counts, { index, words, count }, page, ZERO_PAGE);
   }
-  return { pages, totals };
+  return counts;
+}
+
+/**
+ * Counts `top - base` and `base - top`, in one pass over both: neither difference is made, and words
+ * that are equal cost no more than the look at them.
+ */
+export function countChange(top: Plane, base: Plane): { allocated: Counts; deallocated: Counts } {
+  assert(top.pageCount === base.pageCount, `planes of ${top.pageCount}, ${base.pageCount} pages`);
+  const allocated = newCounts();
+  const deallocated = newCounts();
+  const words = new Uint16Array(PAGE_WORDS);
+  // A function that runs once a page is compiled well soon; a loop that runs once a choice is not.
+  const takeBoth = (index: number) => {
+    const now = top.page(index);
+    const before = base.page(index);
+    const count = differingWords(now, before, words);
+    if (count === 0) return;
+    const found = { index, words, count };
+    takePage(allocated, found, now, before);
+    takePage(deallocated, found, before, now);
+  };
+  for (const index of differingPages(top, base)) takeBoth(index);
+  return { allocated, deallocated };
+}
+
+function newCounts(): Counts {
+  return { pages: [], totals: { blocks: 0, runs: 0, frames: 0, longRuns: 0, end: -1 } };
+}
+
+/** Takes in the blocks that a page has in `top` and not in `base`; they lie in the words that were found. */
+function takePage({ pages, totals }: Counts, page: Found, top: Uint32Array, base: Uint32Array) {
+  const { index, words, count } = page;
+  let blocks = 0;
+  let runs = 0;
+  let cuts = 0;
+  let first = -1;
+  let end = -1;
+  for (let k = 0; k < count; k++) {
+    const i = words[k];
+    const word = top[i] & ~base[i];
+    if (word === 0) continue;
+    const start = i * 32;
+    // Whether the block before this word is there: then a bit 0 begins no run, but maybe a frame.
+    const before = end === start ? 1 : 0;
+    if (start % FRAME_BLOCKS === 0) cuts += word & before;
+    blocks += popcountWord(word);
+    runs += popcountWord(word & ~(word << 1 | before));
+    if (first < 0) first = start + 31 - Math.clz32(word & -word);
+    end = start + 32 - Math.clz32(word);
+  }
+  if (blocks === 0) return;
+  const frames = runs + cuts;
+  pages.push({ index, blocks, runs, frames });
+  totals.blocks += blocks;
+  totals.runs += runs;
+  totals.frames += frames;
+  const goesOn = index * PAGE_BITS + first === totals.end;
+  totals.longRuns += goesOn ? runs - 1 : runs;
+  totals.end = index * PAGE_BITS + end;
 }
 
 /** Frames a run is cut into: at most 256 blocks, none crossing a multiple of 256. */

@@ -51,7 +51,7 @@ import {
   type Volume,
 } from "../volume/mod.ts";
 import { Checksums } from "./checksums.ts";
-import { countPages, type PageCounts } from "./frames.ts";
+import { countChange, countPages, type Counts, type PageCounts } from "./frames.ts";
 import { type Batch, ReadAhead, type Wanted } from "./read_ahead.ts";
 import { baseName, stateFor } from "./shadow_base.ts";
 import {
@@ -131,7 +131,8 @@ export class Image {
       : undefined;
     const baseText = base === undefined ? undefined : baseName(base, state);
     this.name = { volumeId: volume.volumeId, base: baseText, top: top.id };
-    const { plane, deallocated, excluded } = planesOf(volume, { top, base, state }, parts);
+    const planned = planesOf(volume, { top, base, state }, parts);
+    const { plane, deallocated, excluded } = planned;
     this.#plane = plane;
     this.#deallocated = deallocated;
     const tops = this.terms.filter(({ role }) => role === "top").map(({ snapshot }) => snapshot);
@@ -147,9 +148,8 @@ export class Image {
     this.#termBytes = encodeTerms(
       this.terms.map(({ role, snapshot }) => ({ role, ...endOf(snapshot) })),
     );
-    const sent = countPages(plane);
+    const { sent, gone } = counted(planned);
     checkWithin(volume, top, sent.totals.end);
-    const gone = deallocated === undefined ? undefined : countPages(deallocated);
     this.#pages = sent.pages;
     this.longRuns = sent.totals.longRuns;
     this.#deallocatedPages = gone?.pages ?? [];
@@ -376,6 +376,25 @@ function endOf({ name, cp, root, time }: Snapshot): StreamSnapshot {
   return { name, cp, root, time };
 }
 
+/** The planes of an image. */
+interface Planned {
+  readonly plane: Plane;
+  readonly deallocated?: Plane;
+  readonly excluded?: Plane;
+  /** The two whose differences `plane` and `deallocated` are. */
+  readonly ends?: { readonly top: Plane; readonly base: Plane };
+}
+
+/** Counts the planes of an image; those of two snapshots by one look at both. */
+function counted({ plane, deallocated, ends }: Planned): { sent: Counts; gone?: Counts } {
+  if (ends !== undefined) {
+    const change = countChange(ends.top, ends.base);
+    return { sent: change.allocated, gone: change.deallocated };
+  }
+  const sent = countPages(plane);
+  return deallocated === undefined ? { sent } : { sent, gone: countPages(deallocated) };
+}
+
 /** The planes of an image; where they are not given, those of `top - base`. */
 function planesOf(
   volume: Volume,
@@ -385,7 +404,7 @@ function planesOf(
     state: Snapshot | undefined;
   },
   parts: ImageParts,
-): { plane: Plane; deallocated?: Plane; excluded?: Plane } {
+): Planned {
   const basePlane = base === undefined ? undefined : planeOfBase(volume, { base, state });
   // Below a block that a shadow has there may be one that it has not: bits go page by page, too.
   const excluded = parts.excluded ?? (state === undefined ? basePlane : undefined);
@@ -399,6 +418,7 @@ function planesOf(
   return {
     plane: difference(plane, basePlane),
     deallocated: difference(basePlane, plane),
+    ends: { top: plane, base: basePlane },
     ...pruned,
   };
 }

@@ -3,6 +3,8 @@ import fc from "fast-check";
 import {
   BitPlane,
   difference,
+  differingPages,
+  differingWords,
   equalPlanes,
   forEachRunOfPage,
   hasBit,
@@ -209,6 +211,43 @@ test("forEachRunOfPage finds every run in words made to confuse it", () => {
   check(new Uint32Array(PAGE_WORDS).fill(0xffffffff));
   check(ZERO_PAGE);
   check(new Uint32Array(PAGE_WORDS));
+});
+
+test("differingWords finds every word that is not the same, in order", () => {
+  const changes = fc.array(fc.tuple(fc.nat(PAGE_WORDS - 1), fc.integer()), { maxLength: 40 });
+  fc.assert(
+    fc.property(runs, changes, (list, changed) => {
+      const page = BitPlane.ofRuns(PAGES, list).page(0);
+      const other = page.slice();
+      for (const [word, value] of changed) other[word] ^= value;
+      const expected = [...page.keys()].filter((word) => page[word] !== other[word]);
+      const found = new Uint16Array(PAGE_WORDS);
+      for (const [a, b] of [[page, other], [other, page]]) {
+        assertEquals([...found.subarray(0, differingWords(a, b, found))], expected);
+      }
+      assertEquals(differingWords(page, page, found), 0);
+    }),
+    OPTIONS,
+  );
+  const all = differingWords(new Uint32Array(PAGE_WORDS).fill(1), ZERO_PAGE, new Uint16Array(1024));
+  assertEquals(all, PAGE_WORDS);
+});
+
+test("differingPages are what one of two planes knows, or all pages of both", () => {
+  const [a, b] = [[0, 2], [1, 2, 3]].map((pages) =>
+    BitPlane.ofRuns(PAGES, pages.map((page) => ({ start: page * PAGE_BITS, count: 1 })))
+  );
+  assertEquals([...differingPages(a, b)], [0, 1, 2, 3]);
+  assertEquals([...differingPages(new BitPlane(PAGES), a)], [0, 2]);
+  const knows: Plane = {
+    pageCount: PAGES,
+    page: (index) => b.page(index),
+    pages: () => b.pages(),
+    differing: (other) => other === a ? [0, 1, 3] : undefined,
+  };
+  assertEquals([...differingPages(a, knows)], [0, 1, 3]);
+  assertEquals([...differingPages(knows, a)], [0, 1, 3]);
+  assertEquals([...differingPages(knows, b)], [1, 2, 3]);
 });
 
 test("popcountWord counts the bits of any word", () => {

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { BitPlane, VolcastError } from "../../src/core/mod.ts";
+import { BitPlane, difference, type Plane, sum, VolcastError } from "../../src/core/mod.ts";
 import {
   ByteReader,
+  countChange,
   countPages,
   CutError,
   framesOfPage,
@@ -44,6 +45,55 @@ test("frames cover each run, cross no multiple of 256 and are counted right", as
     assertEquals(totals, { blocks, frames, runs, longRuns, end });
     assertEquals(pages.reduce((sum, page) => sum + page.blocks, 0), blocks);
   });
+});
+
+test("countChange counts both differences of two planes as countPages counts each", async () => {
+  const PAGES = 4;
+  await forSeeds(seeds(1, 40), (random) => {
+    const top = new BitPlane(PAGES);
+    for (let i = random.below(12); i > 0; i--) {
+      const start = random.pick([random.below(131_000), 32_768 * random.below(4), 32_768 * 2 - 3]);
+      top.setRun(start, random.pick([1, 2, 31, 64, 256, 300, 70_000 % (131_072 - start)]) || 1);
+    }
+    // Mostly equal, as snapshots are; or with pages that only one of them has.
+    const base = !random.oneIn(5) ? BitPlane.copyOf(top) : new BitPlane(PAGES);
+    for (let i = random.below(20); i > 0; i--) {
+      const start = random.below(130_000);
+      for (let vbn = start + random.pick([1, 40, 700]); vbn >= start; vbn--) {
+        if (!random.oneIn(10)) base.clear(vbn);
+        else base.set(vbn);
+      }
+    }
+    for (const [a, b] of [[top, base], [base, top], [top, top], [sum(top, base), base]]) {
+      assertEquals(countChange(a, b), {
+        allocated: countPages(difference(a, b)),
+        deallocated: countPages(difference(b, a)),
+      });
+    }
+  });
+  assertThrows(() => countChange(new BitPlane(1), new BitPlane(2)));
+});
+
+test("countChange reads only pages in which one of two planes knows that they differ", () => {
+  const read: number[] = [];
+  const base = BitPlane.ofRuns(5, [{ start: 0, count: 5 * 32_768 }]);
+  const plane: Plane = {
+    pageCount: 5,
+    pages: () => base.pages(),
+    page(index) {
+      read.push(index);
+      return new Uint32Array(1024).fill(index === 3 ? 0xffff0000 : 0xffffffff);
+    },
+    differing: (other) => other === base ? [3] : undefined,
+  };
+  for (const [top, bottom] of [[plane, base], [base, plane]]) {
+    const { allocated, deallocated } = countChange(top, bottom);
+    const gone = top === plane ? deallocated : allocated;
+    assertEquals(gone.pages, [{ index: 3, blocks: 16_384, runs: 1024, frames: 1024 }]);
+    assertEquals(gone.totals.longRuns, 1024);
+    assertEquals((top === plane ? allocated : deallocated).totals.end, -1);
+  }
+  assertEquals(read, [3, 3]);
 });
 
 test("framesOfRun counts as cutting does", () => {
