@@ -111,7 +111,7 @@ export function* lookAtRoot(
       return false;
     }
   };
-  for (const position of walkSteps(io, snapshot.root, visit, from)) {
+  for (const position of walkSteps(io, snapshot.root, visit, { from })) {
     next = position ?? next;
     if (blocks < STEP_BLOCKS) continue;
     content.flush();

@@ -291,7 +291,7 @@ function checkRoot({ io, header }: Received, top: StreamSnapshot): Root {
  * place, since blocks that a snapshot has never move from one file, or one place in it, to another. With a
  * shadow as the base that is looked at, not taken for granted: a wrong plane would leave old content under a
  * new pointer. So every pointer from a block that came in is checked, and below blocks that did not there may
- * be some that did.
+ * be some that did. An inode with the base's very bytes has the base's pointers: they are looked at only then.
  */
 async function walkReceived(
   { io, header, received, known }: Received,
@@ -309,6 +309,10 @@ async function walkReceived(
   const seen = new BitPlane(received.pageCount);
   let failure: unknown;
   const content = new ContentChecker(io, (_, error) => failure ??= error);
+  const isKnown = known === undefined || isShadow
+    ? undefined
+    : (ino: number, block: Uint8Array, offset: number) =>
+      bases.some(({ fs }) => fs.isStored(ino, block, offset));
   const steps = walkSteps(io, top.root, (pointer, use, ino, parent, place) => {
     const { vbn } = pointer;
     if (vbn >= capacity) {
@@ -343,7 +347,7 @@ async function walkReceived(
     // The same block as below another top: if it is what this pointer means, so is all below it.
     else if (!isNew) io.read(pointer);
     return isNew;
-  });
+  }, { isKnown });
   // Readers are served meanwhile.
   await paced(steps, clock);
   content.flush();

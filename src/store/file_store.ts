@@ -46,6 +46,8 @@ export class FileStore implements BlockStore {
   readonly #file: Deno.FsFile;
   readonly #reader: FileReader | undefined;
   #failure: VolcastError | undefined;
+  /** Where the cursor is; -1: unknown. */
+  #position = -1;
 
   private constructor(
     path: string,
@@ -128,7 +130,7 @@ export class FileStore implements BlockStore {
   read(vbn: number, target: Uint8Array): void {
     checkRun(this.capacity, vbn, target.length);
     try {
-      this.#file.seekSync(vbn * BLOCK_SIZE, Deno.SeekMode.Start);
+      this.#seek(vbn);
       let done = 0;
       while (done < target.length) {
         const count = this.#file.readSync(target.subarray(done));
@@ -138,6 +140,7 @@ export class FileStore implements BlockStore {
         }
         done += count;
       }
+      this.#position = vbn * BLOCK_SIZE + done;
     } catch (error) {
       throw hostError(`Cannot read ${this.path} at VBN ${vbn}`, error);
     }
@@ -147,9 +150,10 @@ export class FileStore implements BlockStore {
     checkRun(this.capacity, vbn, source.length);
     this.#checkHealth();
     try {
-      this.#file.seekSync(vbn * BLOCK_SIZE, Deno.SeekMode.Start);
+      this.#seek(vbn);
       let done = 0;
       while (done < source.length) done += this.#file.writeSync(source.subarray(done));
+      this.#position = vbn * BLOCK_SIZE + done;
     } catch (error) {
       throw this.#fail(hostError(`Cannot write ${this.path} at VBN ${vbn}`, error));
     }
@@ -175,6 +179,13 @@ export class FileStore implements BlockStore {
     this.#file.unlockSync();
     this.#file.close();
     this.#reader?.close();
+  }
+
+  /** Takes the cursor to a block, if it is not there. Afterwards its place is unknown until it is noted. */
+  #seek(vbn: number): void {
+    const wanted = vbn * BLOCK_SIZE;
+    if (this.#position !== wanted) this.#file.seekSync(wanted, Deno.SeekMode.Start);
+    this.#position = -1;
   }
 
   #checkHealth(): void {

@@ -112,6 +112,17 @@ export class FileSystem {
     return decodeInode(block, (ino % INODES_PER_BLOCK) * INODE_SIZE);
   }
 
+  /** Whether an inode is stored here with the very bytes that it has at an offset of a block. */
+  isStored(ino: number, block: Uint8Array, offset: number): boolean {
+    if (ino < 1 || ino >= this.inodeLimit) return false;
+    const here = this.inodeTree.block(Math.floor(ino / INODES_PER_BLOCK));
+    const difference = (ino % INODES_PER_BLOCK) * INODE_SIZE - offset;
+    for (let at = offset; at < offset + INODE_SIZE; at++) {
+      if (block[at] !== here[at + difference]) return false;
+    }
+    return true;
+  }
+
   /** Joins an inode and its blocks. */
   protected makeOpen(ino: number, inode: Inode): OpenInode {
     const tree = new BlockTree(this.io, inode.height, inode.slots, this.allocator);

@@ -54,6 +54,12 @@ export type Visit = (
   place: TreePlace,
 ) => boolean;
 
+/** See {@linkcode walkSteps}. */
+export interface WalkOptions {
+  readonly from?: number;
+  readonly isKnown?: ((ino: number, block: Uint8Array, offset: number) => boolean) | undefined;
+}
+
 const ROOT_PLACE: TreePlace = { level: 0, index: 0, isAttribute: false };
 
 /**
@@ -71,14 +77,15 @@ export function walkRoot(io: BlockIo, root: Pointer, visit: Visit): void {
 /**
  * Like {@linkcode walkRoot}, yielding after each block of content: for {@linkcode paced}.
  *
- * @param from Blocks of the inode file before this one, and what is below them, are not visited.
+ * @param options.from Blocks of the inode file before this one, and what is below them, are not visited.
+ * @param options.isKnown Whether nothing below the inode at an offset of a block needs to be visited.
  * @returns Yields the number of the next block of the inode file when one is done with all below it.
  */
 export function* walkSteps(
   io: BlockIo,
   root: Pointer,
   visit: Visit,
-  from = 0,
+  { from = 0, isKnown }: WalkOptions = {},
 ): Generator<number | undefined> {
   if (!visit(root, "root", 0, 0, ROOT_PLACE)) return;
   const { inodeFile, inodeLimit } = decodeRoot(io.read(root));
@@ -96,6 +103,7 @@ export function* walkSteps(
     for (let i = 0; i < INODES_PER_BLOCK; i++) {
       const ino = index * INODES_PER_BLOCK + i;
       if (ino === 0 || ino >= inodeLimit) continue;
+      if (isKnown?.(ino, block, i * INODE_SIZE) === true) continue;
       const inode = decodeInode(block, i * INODE_SIZE);
       if (inode.mode === 0) continue;
       yield* inodeSteps(
