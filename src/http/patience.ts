@@ -6,6 +6,23 @@
 
 import { messageOf, PATIENCE, type Patience, UnansweredError, VolcastError } from "../core/mod.ts";
 
+/** Bytes that are asked for at once: what the host has is handed over in fewer, larger pieces. */
+const READ_BYTES = 256 * 1024;
+
+/** Reads a stream in large pieces, where it lets its reader choose how large they are. */
+function largeReads(stream: ReadableStream<Uint8Array>): {
+  reader: ReadableStreamDefaultReader<Uint8Array> | ReadableStreamBYOBReader;
+  read: () => Promise<{ value?: Uint8Array | undefined; done: boolean }>;
+} {
+  try {
+    const reader = stream.getReader({ mode: "byob" });
+    return { reader, read: () => reader.read(new Uint8Array(READ_BYTES)) };
+  } catch {
+    const reader = stream.getReader();
+    return { reader, read: () => reader.read() };
+  }
+}
+
 /**
  * The same stream, failing when nothing comes for too long, or at once when `signal` fires: a signal that
  * was given to `fetch` does not reach the body for sure once the answer's head is there.
@@ -18,7 +35,7 @@ export function watched(
   signal?: AbortSignal,
   { silenceMs, timer }: Pick<Patience, "silenceMs" | "timer"> = PATIENCE,
 ): ReadableStream<Uint8Array> {
-  const reader = stream.getReader();
+  const { reader, read } = largeReads(stream);
   let abort = () => {};
   const end = () => signal?.removeEventListener("abort", abort);
   return new ReadableStream({
@@ -41,9 +58,9 @@ export function watched(
         );
       });
       try {
-        const { value, done } = await Promise.race([reader.read(), silence]);
+        const { value, done } = await Promise.race([read(), silence]);
         if (signal?.aborted) return;
-        if (!done) return controller.enqueue(value);
+        if (!done) return controller.enqueue(value!);
         end();
         controller.close();
       } catch (error) {
