@@ -6,22 +6,8 @@
 
 import { messageOf, PATIENCE, type Patience, UnansweredError, VolcastError } from "../core/mod.ts";
 
-/** Bytes that are asked for at once: what the host has is handed over in fewer, larger pieces. */
-const READ_BYTES = 256 * 1024;
-
-/** Reads a stream in large pieces, where it lets its reader choose how large they are. */
-function largeReads(stream: ReadableStream<Uint8Array>): {
-  reader: ReadableStreamDefaultReader<Uint8Array> | ReadableStreamBYOBReader;
-  read: () => Promise<{ value?: Uint8Array | undefined; done: boolean }>;
-} {
-  try {
-    const reader = stream.getReader({ mode: "byob" });
-    return { reader, read: () => reader.read(new Uint8Array(READ_BYTES)) };
-  } catch {
-    const reader = stream.getReader();
-    return { reader, read: () => reader.read() };
-  }
-}
+/** What is read at once at most: the host hands over in fewer, larger pieces than by itself. */
+const PIECE_BYTES = 256 * 1024;
 
 /**
  * The same stream, failing when nothing comes for too long, or at once when `signal` fires: a signal that
@@ -35,10 +21,12 @@ export function watched(
   signal?: AbortSignal,
   { silenceMs, timer }: Pick<Patience, "silenceMs" | "timer"> = PATIENCE,
 ): ReadableStream<Uint8Array> {
-  const { reader, read } = largeReads(stream);
+  const reader = new PieceReader(stream);
   let abort = () => {};
   const end = () => signal?.removeEventListener("abort", abort);
   return new ReadableStream({
+    type: "bytes",
+    autoAllocateChunkSize: PIECE_BYTES,
     start(controller): void {
       abort = () => {
         end();
@@ -58,11 +46,8 @@ export function watched(
         );
       });
       try {
-        const { value, done } = await Promise.race([read(), silence]);
-        if (signal?.aborted) return;
-        if (!done) return controller.enqueue(value!);
-        end();
-        controller.close();
+        const isMore = await Promise.race([reader.handOn(controller), silence]);
+        if (!isMore) end();
       } catch (error) {
         end();
         const text = `Cannot go on: ${name} broke off: ${messageOf(error)}`;
@@ -81,4 +66,41 @@ export function watched(
       return reader.cancel(reason);
     },
   }, { highWaterMark: 0 });
+}
+
+/** Reads a stream into the memory that another one's reader gave, where it lets its reader do so. */
+class PieceReader {
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array> | ReadableStreamBYOBReader;
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    try {
+      this.#reader = stream.getReader({ mode: "byob" });
+    } catch {
+      this.#reader = stream.getReader();
+    }
+  }
+
+  /** Hands on what comes next. @returns Whether there was any. */
+  async handOn(controller: ReadableByteStreamController): Promise<boolean> {
+    const request = controller.byobRequest!;
+    if (this.#reader instanceof ReadableStreamDefaultReader) {
+      const { value } = await this.#reader.read();
+      if (value !== undefined) controller.enqueue(Uint8Array.from(value));
+      else {
+        controller.close();
+        request.respond(0);
+      }
+      return value !== undefined;
+    }
+    const { buffer, byteOffset, byteLength } = request.view!;
+    const memory = new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
+    const { value, done } = await this.#reader.read(memory);
+    if (done) controller.close();
+    request.respondWithNewView(value ?? new Uint8Array(0));
+    return !done;
+  }
+
+  cancel(reason: unknown): Promise<void> {
+    return this.#reader.cancel(reason);
+  }
 }

@@ -24,13 +24,24 @@ export function cutIsDamage(error: unknown): unknown {
   );
 }
 
-/** See the module. */
+/** Bytes that are asked for at once of a stream that lets its reader choose. */
+const MEMORY_BYTES = 256 * 1024;
+
+/**
+ * See the module. Where a stream takes memory to read into, it gets the same memory again and again: new
+ * memory for each chunk makes the host stop everything, now and then, to find what is not used any more.
+ */
 export class ByteReader {
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array>;
+  readonly #reader: ReadableStreamDefaultReader<Uint8Array> | ReadableStreamBYOBReader;
+  #memory: ArrayBuffer | undefined;
   #chunk: Uint8Array = new Uint8Array(0);
 
   constructor(stream: ReadableStream<Uint8Array>) {
-    this.#reader = stream.getReader();
+    try {
+      this.#reader = stream.getReader({ mode: "byob" });
+    } catch {
+      this.#reader = stream.getReader();
+    }
   }
 
   /**
@@ -57,11 +68,7 @@ export class ByteReader {
 
   /** Whether nothing follows. */
   async atEnd(): Promise<boolean> {
-    while (this.#chunk.length === 0) {
-      const { value, done } = await this.#reader.read();
-      if (done) return true;
-      this.#chunk = value;
-    }
+    while (this.#chunk.length === 0) if (!await this.#read()) return true;
     return false;
   }
 
@@ -70,6 +77,8 @@ export class ByteReader {
     if (await this.atEnd()) return undefined;
     const chunk = this.#chunk;
     this.#chunk = new Uint8Array(0);
+    // Whoever takes it may keep it.
+    this.#memory = undefined;
     return chunk;
   }
 
@@ -83,13 +92,28 @@ export class ByteReader {
   }
 
   async #next(): Promise<void> {
-    let result: ReadableStreamReadResult<Uint8Array>;
+    let isMore: boolean;
     try {
-      result = await this.#reader.read();
+      isMore = await this.#read();
     } catch (error) {
       throw new CutError("The stream broke", { cause: error });
     }
-    if (result.done) throw new CutError("The stream ended before its end record");
-    this.#chunk = result.value;
+    if (!isMore) throw new CutError("The stream ended before its end record");
+  }
+
+  /** Takes the next chunk. @returns Whether there was one. */
+  async #read(): Promise<boolean> {
+    if (this.#reader instanceof ReadableStreamDefaultReader) {
+      const { value } = await this.#reader.read();
+      this.#chunk = value ?? this.#chunk;
+      return value !== undefined;
+    }
+    const memory = this.#memory ?? new ArrayBuffer(MEMORY_BYTES);
+    this.#memory = undefined;
+    const { value, done } = await this.#reader.read(new Uint8Array(memory));
+    this.#memory = value?.buffer;
+    if (done) return false;
+    this.#chunk = value;
+    return true;
   }
 }
