@@ -52,7 +52,8 @@ import {
 } from "../volume/mod.ts";
 import { Checksums } from "./checksums.ts";
 import { countChange, countPages, type Counts, type PageCounts } from "./frames.ts";
-import { type Batch, ReadAhead, type Wanted } from "./read_ahead.ts";
+import { type Batch, type PlannedBatch, ReadAhead, type Wanted } from "./read_ahead.ts";
+import { SharedBatches } from "./shared_batches.ts";
 import { baseName, stateFor } from "./shadow_base.ts";
 import {
   type ImageParts,
@@ -114,6 +115,8 @@ export class Image {
   #digest: Uint8Array | undefined;
   #indexCrc: number | undefined;
   #identity: string | undefined;
+  /** What was sent last, of all streams. */
+  readonly #shared = new SharedBatches();
 
   /**
    * Plans `top - base`, or all of `top`; with `parts` another image between them. Costs O(changed
@@ -231,6 +234,7 @@ export class Image {
     const { leases: all, superblock: { cp } } = this.#volume;
     const leases = this.#read.map((snapshot) => all.take(snapshot, cp, () => void end()));
     const ahead = new ReadAhead(this.#io.store);
+    const leave = this.#shared.join();
     const chunks = this.#chunks({ from, to }, ahead);
     let position = from;
     let ended = false;
@@ -239,6 +243,7 @@ export class Image {
       ended = true;
       await ahead.settled();
       for (const lease of leases) lease.release();
+      leave();
       options.onEnd?.();
     };
     return new ReadableStream({
@@ -326,7 +331,8 @@ export class Image {
 
   /** The frames between two bytes of their part, several small ones in a chunk. */
   *#frameChunks(range: { from: number; to: number }, ahead: ReadAhead): Generator<Step> {
-    for (const batch of this.#sealed(range, ahead)) {
+    const find = (planned: PlannedBatch) => this.#shared.find(planned);
+    for (const batch of this.#sealed({ ...range, find }, ahead)) {
       yield batch === undefined || batch instanceof Promise
         ? batch
         : batch.bytes.subarray(batch.skip);
@@ -353,7 +359,7 @@ export class Image {
     const checksums = this.#newChecksums();
     const steps = ahead.batches({ plane: this.#plane, pages: this.#pages, ...wanted });
     for (const batch of steps) {
-      if (batch instanceof Promise) {
+      if (batch instanceof Promise || batch.isSealed) {
         yield batch;
         continue;
       }
@@ -363,6 +369,7 @@ export class Image {
         crcs[number] = sealFrame(bytes, run.start, run.count);
         known[number] = 1;
       }
+      if (wanted.find !== undefined) this.#shared.keep({ ...batch, isSealed: true });
       yield batch;
     }
   }

@@ -33,13 +33,24 @@ export interface BatchFrame {
   readonly bytes: Uint8Array;
 }
 
-/** Frames that follow each other. Their blocks are read, their headers are not made yet. */
+/** Frames that follow each other, before anything is read. */
+export interface PlannedBatch {
+  readonly runs: readonly { readonly run: Run; readonly number: number }[];
+  /** Bytes of all of them. */
+  readonly size: number;
+  /** Bytes to be skipped of the first. */
+  readonly skip: number;
+}
+
+/** Frames that follow each other. Their blocks are read. */
 export interface Batch {
   readonly frames: readonly BatchFrame[];
   /** All of them, and what was asked to be skipped of the first. */
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Bytes to be skipped. */
   readonly skip: number;
+  /** Whether another stream has checked the blocks, and made the headers. */
+  readonly isSealed: boolean;
 }
 
 /** Which frames of an image are wanted. */
@@ -51,6 +62,8 @@ export interface Wanted {
   readonly to?: number;
   /** Leaves frames out, by number. */
   readonly isWanted?: (number: number) => boolean;
+  /** Where batches of other streams may be found: only where no frame is left out. */
+  readonly find?: (planned: PlannedBatch) => Batch | undefined;
 }
 
 /** See the module. One for each stream. */
@@ -67,29 +80,40 @@ export class ReadAhead {
    * @throws {VolcastError} `io`.
    */
   *batches(wanted: Wanted): Generator<Batch | Promise<void>> {
-    const planned = planBatches(wanted);
     const store = this.#store;
-    if (store.readParallel === undefined) {
-      for (const batch of planned) {
-        for (const part of partsOf(batch)) store.read(part.vbn, part.target);
-        yield batch;
-      }
-      return;
-    }
-    const window: { batch: Batch; done: Promise<void> }[] = [];
+    const window: { batch: Batch; done: Promise<void> | undefined }[] = [];
+    const most = store.readParallel === undefined ? 1 : WINDOW;
+    const planned = planBatches(wanted);
     for (;;) {
-      while (window.length < WINDOW) {
+      while (window.length < most) {
         const next = planned.next();
         if (next.done) break;
-        const done = store.readParallel(partsOf(next.value));
-        this.#follow(done);
-        window.push({ batch: next.value, done });
+        window.push(this.#read(next.value, wanted));
       }
       const first = window.shift();
       if (first === undefined) return;
-      yield first.done;
+      if (first.done !== undefined) yield first.done;
       yield first.batch;
     }
+  }
+
+  /** A batch, and what is to be waited for until it is read. */
+  #read(
+    planned: PlannedBatch,
+    { find }: Wanted,
+  ): { batch: Batch; done: Promise<void> | undefined } {
+    const store = this.#store;
+    const known = find?.(planned);
+    if (known !== undefined) return { batch: known, done: undefined };
+    const batch = batchOf(planned);
+    const parts = partsOf(batch);
+    if (store.readParallel !== undefined) {
+      const done = store.readParallel(parts);
+      this.#follow(done);
+      return { batch, done };
+    }
+    for (const { vbn, target } of parts) store.read(vbn, target);
+    return { batch, done: undefined };
   }
 
   /** Waits until nothing is read any more: to be called when the stream ends early. */
@@ -116,15 +140,15 @@ function partsOf({ frames }: Batch): { vbn: number; target: Uint8Array }[] {
 
 function* planBatches(
   { plane, pages, from = 0, to = Infinity, isWanted = () => true }: Wanted,
-): Generator<Batch> {
+): Generator<PlannedBatch> {
   let runs: { run: Run; number: number }[] = [];
   let size = 0;
   let skip = 0;
   /** Where the frame at hand begins. */
   let position = 0;
   let number = 0;
-  const batch = (): Batch => {
-    const made = batchOf(runs, size, skip);
+  const batch = (): PlannedBatch => {
+    const made = { runs, size, skip };
     runs = [];
     size = skip = 0;
     return made;
@@ -153,7 +177,7 @@ function* planBatches(
   if (runs.length > 0) yield batch();
 }
 
-function batchOf(runs: readonly { run: Run; number: number }[], size: number, skip: number): Batch {
+function batchOf({ runs, size, skip }: PlannedBatch): Batch {
   const bytes = new Uint8Array(size);
   let at = 0;
   const frames = runs.map(({ run, number }) => {
@@ -161,7 +185,7 @@ function batchOf(runs: readonly { run: Run; number: number }[], size: number, sk
     at += frame.bytes.length;
     return frame;
   });
-  return { frames, bytes, skip };
+  return { frames, bytes, skip, isSealed: false };
 }
 
 function lengthOf(run: Run): number {
