@@ -57,15 +57,17 @@ export async function writeHostTree(
 ): Promise<ExportReport> {
   const writer = new HostWriter(directory, options.overwrite ?? false);
   let count = 0;
-  for await (const entry of entries) {
-    try {
-      const pending = writer.take(entry);
-      if (pending !== undefined) await pending;
-    } catch (error) {
-      throw writeError(entry.path, error);
-    }
+  const take = (entry: TreeEntry): Promise<void> | undefined => {
     if (++count % 256 === 0) options.progress?.(count, writer.report.bytesWritten);
-  }
+    return writer.take(entry);
+  };
+  // What is here is not waited for: see HostWriter.#file.
+  if (Symbol.iterator in entries) {
+    for (const entry of entries) {
+      const pending = take(entry);
+      if (pending !== undefined) await pending;
+    }
+  } else for await (const entry of entries) await take(entry);
   writer.finish();
   return writer.report;
 }
@@ -105,7 +107,19 @@ class HostWriter {
     this.#directories.set("", undefined);
   }
 
+  /** Writes an entry; a promise where its content is still to come. */
   take(entry: TreeEntry): Promise<void> | undefined {
+    const named = (error: unknown): never => {
+      throw writeError(entry.path, error);
+    };
+    try {
+      return this.#take(entry)?.catch(named);
+    } catch (error) {
+      named(error);
+    }
+  }
+
+  #take(entry: TreeEntry): Promise<void> | undefined {
     const { parent, name } = splitPath(entry.path);
     const isKnown = this.#directories.has(parent);
     // The path of a directory that is known was checked when it came.
@@ -164,44 +178,47 @@ class HostWriter {
     this.report.directories++;
   }
 
-  async #file(entry: TreeEntry): Promise<void> {
+  /** Content that is here is written at once: a promise for each file takes longer than most files. */
+  #file(entry: TreeEntry): Promise<void> | undefined {
+    const file = this.#newFile(entry);
+    try {
+      const content = entry.read?.() ?? [];
+      if (!(Symbol.iterator in content)) return this.#fileAsItComes(file, entry, content);
+      for (const chunk of content) file.write(chunk);
+      this.#complete(file, entry);
+    } catch (error) {
+      file.discard();
+      throw error;
+    }
+  }
+
+  async #fileAsItComes(file: NewFile, entry: TreeEntry, content: AsyncIterable<Uint8Array>) {
+    try {
+      for await (const chunk of content) file.write(chunk);
+      this.#complete(file, entry);
+    } catch (error) {
+      file.discard();
+      throw error;
+    }
+  }
+
+  #newFile(entry: TreeEntry): NewFile {
     const hostPath = this.#hostPath(entry.path);
     const path = this.#overwrite ? this.#temporaryPath(entry.path) : hostPath;
     // Set-user-ID and the like only when the owner is right.
-    const mode = entry.permissions & 0o777;
-    const file = Deno.openSync(path, { write: true, createNew: true, mode });
-    try {
-      await this.#writeContent(file, entry);
-      const chowned = this.#chown(path, entry);
-      if (chowned || entry.permissions !== (mode & ~this.#own.umask)) {
-        Deno.chmodSync(path, entry.permissions);
-      }
-      file.utimeSync(dateOf(entry.atime ?? entry.mtime), dateOf(entry.mtime));
-      file.close();
-    } catch (error) {
-      closeQuietly(file);
-      Deno.removeSync(path);
-      throw error;
-    }
-    if (path !== hostPath) this.#moveInto(path, entry.path);
-    this.report.files++;
+    return new NewFile(path, entry.permissions & 0o777);
   }
 
-  async #writeContent(file: Deno.FsFile, entry: TreeEntry): Promise<void> {
-    let size = 0;
-    let endsInHole = false;
-    for await (const chunk of entry.read?.() ?? []) {
-      if (chunk.length < BLOCK_SIZE) {
-        writeAll(file, chunk);
-        endsInHole = false;
-      } else endsInHole = writeSparsely(file, chunk);
-      size += chunk.length;
+  #complete(file: NewFile, entry: TreeEntry): void {
+    file.finish(entry.size);
+    const chowned = this.#chown(file.path, entry);
+    if (chowned || entry.permissions !== (file.mode & ~this.#own.umask)) {
+      Deno.chmodSync(file.path, entry.permissions);
     }
-    if (endsInHole) file.truncateSync(size);
-    if (size !== entry.size) {
-      throw new VolcastError("damaged", `${size} bytes came, ${entry.size} were announced`);
-    }
-    this.report.bytesWritten += size;
+    file.close(entry.atime ?? entry.mtime, entry.mtime);
+    if (this.#overwrite) this.#moveInto(file.path, entry.path);
+    this.report.files++;
+    this.report.bytesWritten += entry.size;
   }
 
   #symlink(entry: TreeEntry): undefined {
@@ -302,6 +319,49 @@ function probe(top: string): Own {
     return { uid: uid ?? 0, gid: gid ?? 0, umask: ~(mode ?? 0o777) & 0o777 };
   } catch (error) {
     throw new VolcastError("denied", `Cannot export into ${top}: ${reasonOf(error)}`);
+  }
+}
+
+/** A file that is being written. */
+class NewFile {
+  readonly path: string;
+  /** Permissions it was made with, before the umask. */
+  readonly mode: number;
+  readonly #file: Deno.FsFile;
+  #size = 0;
+  #endsInHole = false;
+
+  constructor(path: string, mode: number) {
+    this.path = path;
+    this.mode = mode;
+    this.#file = Deno.openSync(path, { write: true, createNew: true, mode });
+  }
+
+  write(chunk: Uint8Array): void {
+    if (chunk.length < BLOCK_SIZE) {
+      writeAll(this.#file, chunk);
+      this.#endsInHole = false;
+    } else this.#endsInHole = writeSparsely(this.#file, chunk);
+    this.#size += chunk.length;
+  }
+
+  /** Ends the content. @throws {VolcastError} `damaged` when it is not as long as was announced. */
+  finish(size: number): void {
+    if (this.#endsInHole) this.#file.truncateSync(this.#size);
+    if (this.#size === size) return;
+    throw new VolcastError("damaged", `${this.#size} bytes came, ${size} were announced`);
+  }
+
+  /** Sets the times, the last thing that happens to it. */
+  close(atime: bigint, mtime: bigint): void {
+    this.#file.utimeSync(dateOf(atime), dateOf(mtime));
+    this.#file.close();
+  }
+
+  /** Leaves nothing of it. */
+  discard(): void {
+    closeQuietly(this.#file);
+    Deno.removeSync(this.path);
   }
 }
 

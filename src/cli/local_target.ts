@@ -88,7 +88,7 @@ export class LocalTarget implements Target {
     });
   }
 
-  async *entries(ref?: string, path?: string): AsyncGenerator<TreeEntry> {
+  *entries(ref?: string, path?: string): Generator<TreeEntry> {
     const view = this.#view(ref);
     try {
       yield* treeEntries(view.fs, path);

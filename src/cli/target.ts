@@ -77,7 +77,7 @@ export interface Target extends AsyncDisposable {
     options: PublishOptions,
   ): Promise<{ report: ImportReport; snapshot: SnapshotInfo }>;
   /** A tree on its way out. @param ref `undefined`: `master` if it exists, else the active one. */
-  entries(ref?: string, path?: string): AsyncIterable<TreeEntry>;
+  entries(ref?: string, path?: string): Entries;
   /** What there is to say about the volume and who has it. */
   status(): Promise<Record<string, unknown>>;
   /** All snapshots and shadows, oldest first. */

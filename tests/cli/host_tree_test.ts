@@ -308,6 +308,52 @@ test("writeHostTree() leaves nothing of a file that did not come whole", async (
   });
 });
 
+test("writeHostTree() takes content that is still to come, one file after the other", async () => {
+  await withDirectory(async (top) => {
+    let isWriting = false;
+    const slow = (path: string, parts: (string | Error)[], size: number): TreeEntry => ({
+      ...file(path, "", { size }),
+      async *read() {
+        assert(!isWriting, "the file before was not waited for");
+        isWriting = true;
+        for (const part of parts) {
+          await Promise.resolve();
+          if (part instanceof Error) throw part;
+          yield new TextEncoder().encode(part);
+        }
+        isWriting = false;
+      },
+    });
+    const whole = [
+      slow("a", ["1", "23"], 3),
+      slow("b", [], 0),
+      file("c", "now"),
+      slow("d", ["4"], 1),
+    ];
+    async function* later(entries: TreeEntry[]) {
+      for (const one of entries) yield await Promise.resolve(one);
+    }
+    for (const [name, entries] of Object.entries({ here: whole, later: later(whole) })) {
+      const { files, bytesWritten } = await writeHostTree(entries, `${top}/${name}`);
+      assertEquals([files, bytesWritten], [4, 7]);
+      assertEquals(await shell(`${top}/${name}`, "cat a b c d; ls -A"), "123now4a\nb\nc\nd\n");
+    }
+    const cut = [slow("f", ["1", new Error("the line was cut")], 2), slow("f", ["1"], 2)];
+    for (const [i, one] of cut.entries()) {
+      for (const overwrite of [false, true]) {
+        isWriting = false;
+        const out = `${top}/${i}${overwrite}`;
+        await assertRejects(
+          () => writeHostTree([one], out, { overwrite }),
+          VolcastError,
+          'Cannot write "f": ',
+        );
+        assertEquals(await shell(out, "ls -A"), "");
+      }
+    }
+  });
+});
+
 test("a volume's tree goes through the host equal to what an import of it gives", async () => {
   await withDirectory(async (top) => {
     await shell(
