@@ -52,50 +52,48 @@ export const ENTRY_TYPES = [
  */
 export class DirectoryPage {
   readonly bytes: Uint8Array;
-  readonly #view: DataView;
 
   constructor(bytes: Uint8Array) {
     this.bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   /** Makes the block an empty page of a kind; what page 0 says of the whole directory stays. */
   format(kind: number): void {
     this.bytes.fill(0, 0, 8);
     this.bytes.fill(0, HEADER);
-    this.#view.setUint8(0, kind);
-    this.#view.setUint16(4, BLOCK_SIZE, true);
+    this.bytes[0] = kind;
+    putU16(this.bytes, 4, BLOCK_SIZE);
   }
 
   /** One of {@linkcode PAGE_KIND}. */
   get kind(): number {
-    return this.#view.getUint8(0);
+    return this.bytes[0];
   }
   /** Entries in this page. */
   get count(): number {
-    return this.#view.getUint16(2, true);
+    return getU16(this.bytes, 2);
   }
   /** Offset of the heap. */
   get heapStart(): number {
-    return this.#view.getUint16(4, true);
+    return getU16(this.bytes, 4);
   }
   /** Bytes of the heap that no slot reaches. */
   get garbage(): number {
-    return this.#view.getUint16(6, true);
+    return getU16(this.bytes, 6);
   }
   /** In page 0: entries of the whole directory. */
   get entries(): number {
-    return this.#view.getUint32(8, true);
+    return getU32(this.bytes, 8);
   }
   set entries(value: number) {
-    this.#view.setUint32(8, value, true);
+    putU32(this.bytes, 8, value);
   }
   /** In page 0 and in free pages: the next free page, 0: none. */
   get free(): number {
-    return this.#view.getUint32(12, true);
+    return getU32(this.bytes, 12);
   }
   set free(value: number) {
-    this.#view.setUint32(12, value, true);
+    putU32(this.bytes, 12, value);
   }
 
   /** Bytes an entry with this name takes, its slot included. */
@@ -116,7 +114,7 @@ export class DirectoryPage {
   /** Where an entry lies. @throws {VolcastError} `damaged` when it does not lie within the page. */
   #offset(index: number): number {
     const slot = HEADER + index * 2;
-    const at = slot + 2 <= BLOCK_SIZE ? this.#view.getUint16(slot, true) : BLOCK_SIZE;
+    const at = slot + 2 <= BLOCK_SIZE ? getU16(this.bytes, slot) : BLOCK_SIZE;
     if (
       at < HEADER || at + ENTRY_HEADER > BLOCK_SIZE ||
       at + ENTRY_HEADER + this.bytes[at + 5] > BLOCK_SIZE
@@ -131,7 +129,7 @@ export class DirectoryPage {
 
   /** The inode (leaf) or child page (branch) of entry `index`. */
   value(index: number): number {
-    return this.#view.getUint32(this.#offset(index), true);
+    return getU32(this.bytes, this.#offset(index));
   }
   /** Code of the entry's type, an index into {@linkcode ENTRY_TYPES}. */
   type(index: number): number {
@@ -145,8 +143,8 @@ export class DirectoryPage {
   /** Gives entry `index` another inode or child. */
   setValue(index: number, value: number, type: number): void {
     const at = this.#offset(index);
-    this.#view.setUint32(at, value, true);
-    this.#view.setUint8(at + 4, type);
+    putU32(this.bytes, at, value);
+    this.bytes[at + 4] = type;
   }
 
   /** First index whose name is not less than `name`. */
@@ -183,15 +181,15 @@ export class DirectoryPage {
     const size = ENTRY_HEADER + name.length;
     if (HEADER + this.count * 2 + 2 + size > this.heapStart) this.#compact();
     const at = this.heapStart - size;
-    this.#view.setUint32(at, value, true);
-    this.#view.setUint8(at + 4, type);
-    this.#view.setUint8(at + 5, name.length);
+    putU32(this.bytes, at, value);
+    this.bytes[at + 4] = type;
+    this.bytes[at + 5] = name.length;
     this.bytes.set(name, at + ENTRY_HEADER);
     const slot = HEADER + index * 2;
     this.bytes.copyWithin(slot + 2, slot, HEADER + this.count * 2);
-    this.#view.setUint16(slot, at, true);
-    this.#view.setUint16(2, this.count + 1, true);
-    this.#view.setUint16(4, at, true);
+    putU16(this.bytes, slot, at);
+    putU16(this.bytes, 2, this.count + 1);
+    putU16(this.bytes, 4, at);
   }
 
   /** Takes the entry at `index` out. */
@@ -199,11 +197,11 @@ export class DirectoryPage {
     const garbage = this.garbage + ENTRY_HEADER + this.name(index).length;
     const slot = HEADER + index * 2;
     this.bytes.copyWithin(slot, slot + 2, HEADER + this.count * 2);
-    this.#view.setUint16(2, this.count - 1, true);
-    this.#view.setUint16(6, garbage, true);
+    putU16(this.bytes, 2, this.count - 1);
+    putU16(this.bytes, 6, garbage);
     if (this.count === 0) {
-      this.#view.setUint16(4, BLOCK_SIZE, true);
-      this.#view.setUint16(6, 0, true);
+      putU16(this.bytes, 4, BLOCK_SIZE);
+      putU16(this.bytes, 6, 0);
     }
   }
 
@@ -236,7 +234,7 @@ export class DirectoryPage {
     }
     let reached = 0;
     for (let i = 0; i < this.count; i++) {
-      const at = this.#view.getUint16(HEADER + i * 2, true);
+      const at = getU16(this.bytes, HEADER + i * 2);
       if (at < this.heapStart || at + ENTRY_HEADER > BLOCK_SIZE) fail(`entry ${i} lies at ${at}`);
       const size = ENTRY_HEADER + this.bytes[at + 5];
       if (at + size > BLOCK_SIZE) fail(`entry ${i} ends behind the page`);
@@ -247,4 +245,24 @@ export class DirectoryPage {
       fail(`${reached} bytes reached and ${this.garbage} of garbage in the heap`);
     }
   }
+}
+
+// A view made for each look at a page costs more than the look.
+
+function getU16(bytes: Uint8Array, at: number): number {
+  return bytes[at] | bytes[at + 1] << 8;
+}
+
+function getU32(bytes: Uint8Array, at: number): number {
+  return (getU16(bytes, at) | getU16(bytes, at + 2) << 16) >>> 0;
+}
+
+function putU16(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+}
+
+function putU32(bytes: Uint8Array, at: number, value: number): void {
+  putU16(bytes, at, value);
+  putU16(bytes, at + 2, value >>> 16);
 }

@@ -17,13 +17,21 @@ export interface ContentTarget {
   readonly tree: BlockTree;
 }
 
+/** The last block of what is written, filled up with zeros. Used between two calls only. */
+const filledUp = new Uint8Array(BLOCK_SIZE);
+
 /** Writes whole blocks from block `first` on; a last part is filled up with zeros. */
 export function writeContent(target: ContentTarget, first: number, bytes: Uint8Array): void {
   const { io, space, tree } = target;
   const count = divCeil(bytes.length, BLOCK_SIZE);
-  const padded = bytes.length === count * BLOCK_SIZE ? bytes : new Uint8Array(count * BLOCK_SIZE);
-  if (padded !== bytes) padded.set(bytes);
-  const block = (i: number) => padded.subarray(i * BLOCK_SIZE, (i + 1) * BLOCK_SIZE);
+  const whole = Math.floor(bytes.length / BLOCK_SIZE);
+  if (whole < count) {
+    const part = bytes.subarray(whole * BLOCK_SIZE);
+    filledUp.set(part);
+    filledUp.fill(0, part.length);
+  }
+  const block = (i: number) =>
+    i < whole ? bytes.subarray(i * BLOCK_SIZE, (i + 1) * BLOCK_SIZE) : filledUp;
   let i = 0;
   while (i < count) {
     const crc = checksum(block(i));
@@ -46,8 +54,10 @@ export function writeContent(target: ContentTarget, first: number, bytes: Uint8A
     let written = 0;
     while (written < crcs.length) {
       const run = space.allocateRun(crcs.length - written);
-      const from = (i + written) * BLOCK_SIZE;
-      io.writeRun(run.start, padded.subarray(from, from + run.count * BLOCK_SIZE));
+      const from = i + written;
+      const end = Math.min(from + run.count, whole);
+      if (from < end) io.writeRun(run.start, bytes.subarray(from * BLOCK_SIZE, end * BLOCK_SIZE));
+      if (end < from + run.count) io.writeRun(run.start + run.count - 1, filledUp);
       for (let j = 0; j < run.count; j++) {
         tree.setPointer(first + i + written + j, { vbn: run.start + j, crc: crcs[written + j] });
       }

@@ -72,7 +72,7 @@ export class Directory {
   /** The entry called `name`, if there is one. */
   find(name: string): DirectoryEntry | undefined {
     const key = encodeName(name);
-    const leaf = this.#page(this.#descend(key).at(-1)!.page);
+    const leaf = this.#leafOf(key);
     const index = leaf.find(key);
     return index < 0 ? undefined : { name, ino: leaf.value(index), type: typeAt(leaf, index) };
   }
@@ -122,8 +122,7 @@ export class Directory {
   insert(name: string, ino: number, type: TypeName): void {
     const key = encodeName(name);
     const path = this.#descend(key);
-    const leaf = this.#page(path.at(-1)!.page);
-    if (leaf.find(key) >= 0) {
+    if (this.#page(path.at(-1)!.page).find(key) >= 0) {
       throw new VolcastError("exists", `Cannot make '${name}': it exists already`);
     }
     this.#insertAt(path, key, ino, ENTRY_TYPES.indexOf(type));
@@ -218,6 +217,12 @@ export class Directory {
       if (page.kind === PAGE_KIND.leaf || page.kind === PAGE_KIND.branch) page.verify();
     }
     return new DirectoryPage(this.#tree.writableBlock(index));
+  }
+
+  /** The leaf where `key` belongs. */
+  #leafOf(key: Uint8Array): DirectoryPage {
+    const root = this.#page(0);
+    return root.kind === PAGE_KIND.leaf ? root : this.#page(this.#descend(key).at(-1)!.page);
   }
 
   /** The way from the root to the leaf where `key` belongs; `index` is the entry taken in each. */
