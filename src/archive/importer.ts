@@ -16,6 +16,10 @@
  * In memory stay: a bit for each inode, the attributes of directories until their children are all
  * there, and the names of files that have several.
  *
+ * A tree is told of directory by directory, names in order, where its source can do that. Then nothing
+ * is looked up but names in the directory at hand, and pruning looks only into directories that have
+ * more names than the tree gave them.
+ *
  * @module
  */
 
@@ -35,10 +39,10 @@ import {
   type Writer,
 } from "../volume/mod.ts";
 import { Claims } from "./claims.ts";
+import { createEntry, FileContents, type Taken } from "./file_content.ts";
 import type { ImportOptions, ImportReport } from "./import_report.ts";
 import {
   checkEntryPath,
-  CHUNK_BYTES,
   quote,
   SkipList,
   splitPath,
@@ -65,16 +69,33 @@ export async function importTree(
 ): Promise<ImportReport> {
   const run = new ImportRun(writer, options);
   let count = 0;
-  for await (const entry of entries) {
+  /** @returns A promise only where it has to wait. */
+  const take = (entry: TreeEntry): Promise<void> | undefined => {
+    const isLook = ++count % CHECKPOINT_ENTRIES === 0;
     try {
       const pending = run.take(entry);
-      if (pending !== undefined) await pending;
+      if (pending === undefined && !isLook) return undefined;
+      return settled(entry, pending, isLook);
     } catch (error) {
       throw naming(entry.path, error);
     }
-    if (++count % CHECKPOINT_ENTRIES === 0) {
-      options.progress?.({ entries: count, bytes: run.report.bytesRead });
-      await writer.checkpointIfDue();
+  };
+  const settled = async (entry: TreeEntry, pending: Promise<void> | undefined, isLook: boolean) => {
+    try {
+      await pending;
+    } catch (error) {
+      throw naming(entry.path, error);
+    }
+    if (!isLook) return;
+    options.progress?.({ entries: count, bytes: run.bytesRead });
+    await writer.checkpointIfDue();
+  };
+  if (Symbol.asyncIterator in entries) {
+    for await (const entry of entries) await take(entry);
+  } else {
+    for (const entry of entries) {
+      const pending = take(entry);
+      if (pending !== undefined) await pending;
     }
   }
   if (options.prune) await run.prune();
@@ -84,10 +105,26 @@ export async function importTree(
 
 type State = "created" | "changed" | "unchanged";
 
-/** What is set on a directory when its children are there. */
+/** A directory of the tree: what is set on it when its children are there, and what of them came. */
 interface PendingDirectory {
   readonly entry: TreeEntry;
-  state: State;
+  readonly state: State;
+  readonly names: GivenNames;
+}
+
+/** The names that the tree gave to a directory. */
+interface GivenNames {
+  /** How many, as long as each came behind the one before and so none came twice; then `NaN`. */
+  count: number;
+  last: string;
+}
+
+/** The directory into which the last entry went: the next one mostly goes there too. */
+interface Here {
+  readonly ino: number;
+  /** Its path with a `/` behind it; empty for the top. */
+  readonly prefix: string;
+  readonly names: GivenNames | undefined;
 }
 
 class ImportRun {
@@ -116,13 +153,20 @@ class ImportRun {
   readonly #claims = new Claims();
   /** What the mtime of a file with several names was before this run. */
   readonly #mtimes = new Map<number, bigint>();
-  readonly #scratch = new Uint8Array(CHUNK_BYTES);
+  readonly #contents: FileContents;
+  #here: Here | undefined;
 
   constructor(writer: Writer, options: ImportOptions) {
     this.#writer = writer;
     this.#fs = writer.fs;
+    this.#contents = new FileContents(writer);
     this.#options = options;
     this.#top = this.#makeTop(options.into ?? "");
+  }
+
+  /** Bytes of content that came so far. */
+  get bytesRead(): number {
+    return this.#contents.bytesRead;
   }
 
   /** Imports one entry. @returns A promise only where it has to wait. */
@@ -134,31 +178,38 @@ class ImportRun {
       this.#directory(this.#top, "unchanged", entry);
       return;
     }
-    const { parent, name } = this.#place(entry.path);
+    const { parent, name } = this.#enter(entry.path);
     if (entry.linkTo !== undefined) return this.#hardLink(parent, name, entry);
     if (entry.type === "file") return this.#file(parent, name, entry);
     if (entry.type !== "directory") return this.#special(parent, name, entry);
     const present = this.#findOfType(parent, name, "directory");
-    const ino = present ?? this.#create(parent, name, entry);
+    const ino = present ?? createEntry(this.#fs, parent, name, entry);
+    this.#named(name);
     this.#remember(entry.path, ino);
     this.#directory(ino, present === undefined ? "created" : "unchanged", entry);
   }
 
   /** Removes what the tree did not have. */
   async prune(): Promise<void> {
-    const stack = [this.#top];
-    for (let directory = stack.pop(); directory !== undefined; directory = stack.pop()) {
-      let last: string | undefined;
-      for (;;) {
-        const batch = take(this.#fs.list(directory, last), 1024);
-        if (batch.length === 0) break;
-        for (const entry of batch) {
-          if (!this.#claims.isNamed(directory, entry)) this.#remove(directory, entry);
-          else if (entry.type === "directory") stack.push(entry.ino);
-        }
-        last = batch[batch.length - 1].name;
-        await this.#writer.checkpointIfDue();
+    await this.#pruneDirectory(this.#top);
+    for (const directory of this.#pending.keys()) {
+      if (directory !== this.#top) await this.#pruneDirectory(directory);
+    }
+  }
+
+  async #pruneDirectory(directory: number): Promise<void> {
+    // Names that came in order are all different, and all are there: as many are all there are.
+    const given = this.#pending.get(directory)?.names.count;
+    if (given === this.#fs.directory(directory).size) return;
+    let last: string | undefined;
+    for (;;) {
+      const batch = take(this.#fs.list(directory, last), 1024);
+      if (batch.length === 0) break;
+      for (const entry of batch) {
+        if (!this.#claims.isNamed(directory, entry)) this.#remove(directory, entry);
       }
+      last = batch[batch.length - 1].name;
+      await this.#writer.checkpointIfDue();
     }
   }
 
@@ -167,7 +218,7 @@ class ImportRun {
     let count = 0;
     for (const [ino, { entry, state }] of this.#pending) {
       try {
-        const changed = this.#setAttributes(ino, entry);
+        const changed = this.#setAttributes(ino, this.#inode(ino), entry);
         this.#count(state === "unchanged" && changed ? "changed" : state);
       } catch (error) {
         throw naming(entry.path, error);
@@ -179,6 +230,7 @@ class ImportRun {
   result(): ImportReport {
     return {
       ...this.report,
+      bytesRead: this.bytesRead,
       skipped: this.#skipped.items,
       skippedCount: this.#skipped.count,
     };
@@ -204,7 +256,32 @@ class ImportRun {
 
   // --- places -----------------------------------------------------------------------------------
 
-  /** The directory an entry belongs into. */
+  /** Goes to the directory an entry belongs into. */
+  #enter(path: string): { parent: number; name: string } {
+    const here = this.#here;
+    const start = path.lastIndexOf("/") + 1;
+    if (here !== undefined && start === here.prefix.length && path.startsWith(here.prefix)) {
+      const name = path.slice(start);
+      // The directory's own path was checked when it came.
+      checkEntryPath(name === "" ? path : name);
+      return { parent: here.ino, name };
+    }
+    const place = this.#place(path);
+    const names = this.#pending.get(place.parent)?.names;
+    this.#here = { ino: place.parent, prefix: path.slice(0, start), names };
+    return place;
+  }
+
+  /** The tree gave a name to the directory it is at, and the name is there now. */
+  #named(name: string): void {
+    const names = this.#here?.names;
+    if (names === undefined) return;
+    if (name > names.last) names.count++;
+    else names.count = NaN;
+    names.last = name;
+  }
+
+  /** The directory of a path. */
   #place(path: string): { parent: number; name: string } {
     const { parent, name } = splitPath(path);
     const known = parent !== "" ? this.#known.get(parent) : path === name ? this.#top : undefined;
@@ -248,28 +325,13 @@ class ImportRun {
     return undefined;
   }
 
-  #create(parent: number, name: string, entry: TreeEntry): number {
-    const { type, permissions, uid, gid, mtime, atime, btime, dos, rdev, target } = entry;
-    return this.#fs.create(parent, name, {
-      type,
-      permissions,
-      uid,
-      gid,
-      mtime,
-      atime,
-      btime,
-      dos,
-      rdev: rdev ?? 0,
-      target: target ?? "",
-    });
-  }
-
   /** Removes a name and everything below it. */
   #remove(parent: number, entry: DirectoryEntry, seen = new SeenDirectories()): void {
     if (entry.type === "directory") {
       seen.enter(entry.ino, entry.name);
       this.#pending.delete(entry.ino);
       this.#known.clear();
+      this.#here = undefined;
       for (;;) {
         const batch = take(this.#fs.list(entry.ino), 1024);
         if (batch.length === 0) break;
@@ -288,8 +350,9 @@ class ImportRun {
     return this.#claims.has(ino) && this.#inode(ino).nlink > 1;
   }
 
-  #claim(parent: number, name: string, ino: number): void {
-    if (this.#inode(ino).nlink > 1) this.#claims.addName(parent, name, ino);
+  #claim(parent: number, name: string, ino: number, { nlink }: Readonly<Inode>): void {
+    this.#named(name);
+    if (nlink > 1) this.#claims.addName(parent, name, ino);
     else this.#claims.add(ino);
   }
 
@@ -300,10 +363,12 @@ class ImportRun {
     const changed = this.#setExtended(ino, entry.attributes);
     this.#claims.add(ino);
     this.report.directories++;
-    const before = this.#pending.get(ino)?.state ?? state;
+    const earlier = this.#pending.get(ino);
+    const before = earlier?.state ?? state;
     this.#pending.set(ino, {
       entry: { path, type, permissions, uid, gid, mtime, atime, btime, size, dos },
       state: before === "unchanged" && changed ? "changed" : before,
+      names: earlier?.names ?? { count: 0, last: "" },
     });
   }
 
@@ -324,6 +389,7 @@ class ImportRun {
     }
     this.#claims.addName(first.parent, first.name, found.ino);
     this.#claims.addName(parent, name, found.ino);
+    this.#named(name);
     this.report.hardLinks++;
     this.#count(stateOf(present !== undefined, present?.ino !== found.ino));
   }
@@ -341,46 +407,69 @@ class ImportRun {
         this.#fs.remove(parent, name);
         this.#fs.settle(ino);
       }
-      ino = this.#create(parent, name, entry);
+      ino = createEntry(this.#fs, parent, name, entry);
     }
     const changed = this.#complete(parent, name, ino, entry);
     this.report[entry.type === "symlink" ? "symlinks" : "others"]++;
     this.#count(stateOf(present !== undefined, !equal || changed));
   }
 
-  async #file(parent: number, name: string, entry: TreeEntry): Promise<void> {
+  /** @returns A promise only where it has to wait. */
+  #file(parent: number, name: string, entry: TreeEntry): Promise<void> | undefined {
     const present = this.#findOfType(parent, name, "file");
     const taken = present !== undefined && this.#isTaken(present);
-    let ino: number;
+    const inode = present === undefined ? undefined : this.#inode(present);
+    const done = ({ ino, written }: Taken, known?: Readonly<Inode>) => {
+      const changed = this.#complete(parent, name, ino, entry, known);
+      this.report.files++;
+      this.#count(stateOf(present !== undefined, changed || written || ino !== present));
+    };
     if (entry.unchanged) {
-      ino = this.#asUnchanged(present, entry);
-      if (taken) ino = this.#leave({ parent, name, ino }, entry.size, entry);
-    } else if (
-      present !== undefined && !taken && !this.#options.checksum && this.#isSame(present, entry)
-    ) {
-      ino = present;
-    } else {
-      try {
-        ino = await this.#content({ parent, name, ino: present, taken }, entry);
-      } catch (error) {
-        if (!(error instanceof UnreadableEntry)) throw error;
-        this.#skipped.add(entry.path, error.message);
-        // What the volume has of it stays, as it is not known to be gone.
-        if (present !== undefined) this.#claim(parent, name, present);
-        return;
-      }
+      const ino = this.#asUnchanged(present, inode, entry);
+      if (!taken) done({ ino, written: false }, inode);
+      else {done({
+          ino: this.#contents.leave({ parent, name, ino }, entry.size, entry),
+          written: true,
+        });}
+      return;
     }
-    const written = this.#written;
-    this.#written = false;
-    const changed = this.#complete(parent, name, ino, entry) || written || ino !== present;
-    this.report.files++;
-    this.#count(stateOf(present !== undefined, changed));
+    const isSame = present !== undefined && !taken && !this.#options.checksum &&
+      this.#isSame(present, inode!, entry);
+    if (isSame) {
+      done({ ino: present, written: false }, inode);
+      return;
+    }
+    let content: Taken | Promise<Taken>;
+    try {
+      content = this.#contents.take({ parent, name, ino: present, taken }, entry);
+    } catch (error) {
+      this.#leaveOut(parent, name, present, entry, error);
+      return;
+    }
+    if (!(content instanceof Promise)) done(content);
+    else return content.then(done, (error) => this.#leaveOut(parent, name, present, entry, error));
   }
-  #written = false;
+
+  /** A file that cannot be read: what the volume has of it stays, as it is not known to be gone. */
+  #leaveOut(
+    parent: number,
+    name: string,
+    present: number | undefined,
+    entry: TreeEntry,
+    error: unknown,
+  ): void {
+    if (!(error instanceof UnreadableEntry)) throw error;
+    this.#skipped.add(entry.path, error.message);
+    if (present !== undefined) this.#claim(parent, name, present, this.#inode(present));
+  }
 
   /** The file that the sender takes for unchanged. */
-  #asUnchanged(present: number | undefined, entry: TreeEntry): number {
-    if (present !== undefined && this.#isSame(present, entry)) return present;
+  #asUnchanged(
+    present: number | undefined,
+    inode: Readonly<Inode> | undefined,
+    entry: TreeEntry,
+  ): number {
+    if (present !== undefined && this.#isSame(present, inode!, entry)) return present;
     throw new VolcastError(
       "diverged",
       "Cannot keep the file as it is: the sender saw another size or mtime than it has now",
@@ -388,102 +477,31 @@ class ImportRun {
     );
   }
 
-  #isSame(ino: number, entry: TreeEntry): boolean {
-    const { size, mtime } = this.#inode(ino);
+  #isSame(ino: number, { size, mtime }: Readonly<Inode>, entry: TreeEntry): boolean {
     return size === entry.size && (this.#mtimes.get(ino) ?? mtime) === entry.mtime;
-  }
-
-  // --- content ----------------------------------------------------------------------------------
-
-  /** Brings a file's content in. @returns The inode that has it. */
-  async #content(
-    at: { parent: number; name: string; ino: number | undefined; taken: boolean },
-    entry: TreeEntry,
-  ): Promise<number> {
-    const fs = this.#fs;
-    const comparable = at.taken ? undefined : at.ino;
-    /** The file that is written; none while all that came is equal to what is there. */
-    let target: number | undefined;
-    let offset = 0;
-    const begin = () => {
-      this.#written = true;
-      if (at.ino === undefined) return this.#create(at.parent, at.name, entry);
-      if (this.#inode(at.ino).nlink === 1) return at.ino;
-      return this.#leave({ ...at, ino: at.ino }, at.taken ? 0 : offset, entry);
-    };
-    try {
-      for await (const chunk of entry.read?.() ?? []) {
-        this.report.bytesRead += chunk.length;
-        const equal = target === undefined && comparable !== undefined &&
-          this.#isEqual(comparable, offset, chunk);
-        if (!equal) fs.write(target ??= begin(), offset, chunk);
-        offset += chunk.length;
-        if (chunk.length >= CHUNK_BYTES) await this.#writer.checkpointIfDue();
-      }
-      if (offset !== entry.size) throw tornContent(offset, entry.size);
-    } catch (error) {
-      // A new file that is not whole must not be taken for one.
-      if (target !== undefined && at.ino === undefined) this.#removeTorn(at);
-      throw error;
-    }
-    if (
-      target === undefined && (comparable === undefined || this.#inode(comparable).size > offset)
-    ) {
-      target = begin();
-    }
-    if (target !== undefined && this.#inode(target).size > offset) fs.truncate(target, offset);
-    return target ?? comparable!;
-  }
-
-  /** Removes a file as far as the volume lets anything be done: what failed before is what is told. */
-  #removeTorn({ parent, name }: { parent: number; name: string }): void {
-    try {
-      this.#fs.remove(parent, name);
-    } catch (error) {
-      if (!(error instanceof VolcastError)) throw error;
-    }
-  }
-
-  #isEqual(ino: number, offset: number, chunk: Uint8Array): boolean {
-    const scratch = chunk.length <= this.#scratch.length
-      ? this.#scratch.subarray(0, chunk.length)
-      : new Uint8Array(chunk.length);
-    return this.#fs.read(ino, offset, scratch) === chunk.length && equalBytes(scratch, chunk);
-  }
-
-  /**
-   * Takes a name away from a file with several, for a new file with the first `byteCount` bytes of
-   * its content.
-   */
-  #leave(
-    at: { parent: number; name: string; ino: number },
-    byteCount: number,
-    entry: TreeEntry,
-  ): number {
-    const fs = this.#fs;
-    fs.remove(at.parent, at.name);
-    fs.settle(at.ino);
-    const ino = this.#create(at.parent, at.name, entry);
-    for (let offset = 0; offset < byteCount; offset += CHUNK_BYTES) {
-      const chunk = this.#scratch.subarray(0, Math.min(CHUNK_BYTES, byteCount - offset));
-      fs.read(at.ino, offset, chunk);
-      fs.write(ino, offset, chunk);
-    }
-    return ino;
   }
 
   // --- attributes -------------------------------------------------------------------------------
 
-  /** The end of every entry but directories. @returns Whether an attribute changed. */
-  #complete(parent: number, name: string, ino: number, entry: TreeEntry): boolean {
+  /**
+   * The end of every entry but directories. @returns Whether an attribute changed.
+   * @param known The inode, where it was looked at since it changed.
+   */
+  #complete(
+    parent: number,
+    name: string,
+    ino: number,
+    entry: TreeEntry,
+    known?: Readonly<Inode>,
+  ): boolean {
     const extended = this.#setExtended(ino, entry.attributes);
-    const changed = this.#setAttributes(ino, entry);
-    this.#claim(parent, name, ino);
+    const inode = known === undefined || extended ? this.#inode(ino) : known;
+    const changed = this.#setAttributes(ino, inode, entry);
+    this.#claim(parent, name, ino, inode);
     return extended || changed;
   }
 
-  #setAttributes(ino: number, entry: TreeEntry): boolean {
-    const inode = this.#inode(ino);
+  #setAttributes(ino: number, inode: Readonly<Inode>, entry: TreeEntry): boolean {
     const differs = isDifferent(inode, entry);
     if (differs) {
       const { permissions, uid, gid, mtime, atime, btime, dos } = entry;
@@ -507,8 +525,8 @@ class ImportRun {
     return true;
   }
 
-  #inode(ino: number): Inode {
-    return this.#fs.open(ino).inode;
+  #inode(ino: number): Readonly<Inode> {
+    return this.#fs.inodeOf(ino);
   }
 
   #count(state: State): void {
@@ -516,15 +534,7 @@ class ImportRun {
   }
 }
 
-function tornContent(came: number, announced: number): VolcastError {
-  return new VolcastError(
-    "io",
-    `Cannot take its content: ${came} bytes came, ${announced} were announced`,
-    "The file was changed while it was read: run the command again",
-  );
-}
-
-function isDifferent(inode: Inode, entry: TreeEntry): boolean {
+function isDifferent(inode: Readonly<Inode>, entry: TreeEntry): boolean {
   return (inode.mode & 0o7777) !== entry.permissions || inode.uid !== entry.uid ||
     inode.gid !== entry.gid || inode.mtime !== entry.mtime ||
     (entry.dos !== undefined && inode.dos !== entry.dos);

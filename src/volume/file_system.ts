@@ -93,14 +93,25 @@ export class FileSystem {
   open(ino: number): OpenInode {
     const known = this.#opened.get(ino);
     if (known !== undefined) return known;
-    const inode = this.readInode(ino);
-    if (inode.mode === 0) {
-      throw damaged(`Cannot open inode ${ino}: it is free`, "Run: volcast fsck");
-    }
-    const opened = this.makeOpen(ino, inode);
+    const opened = this.makeOpen(ino, this.#readUsed(ino));
     if (this.#opened.size >= MAX_OPEN) this.#opened.clear();
     this.#opened.set(ino, opened);
     return opened;
+  }
+
+  /**
+   * An inode to look at: nothing is kept for it, as is for one whose blocks are read.
+   * @throws {VolcastError} As {@linkcode FileSystem.open}.
+   */
+  inodeOf(ino: number): Readonly<Inode> {
+    const known = this.#opened.get(ino);
+    return known === undefined ? this.#readUsed(ino) : known.inode;
+  }
+
+  #readUsed(ino: number): Inode {
+    const inode = this.readInode(ino);
+    if (inode.mode !== 0) return inode;
+    throw damaged(`Cannot open inode ${ino}: it is free`, "Run: volcast fsck");
   }
 
   /** The inode as stored, free or not. */

@@ -111,6 +111,11 @@ export class LiveFileSystem extends FileSystem {
     return this.#dirty.get(ino) ?? super.open(ino);
   }
 
+  /** The same of the inode as it is now, changed or not. */
+  override inodeOf(ino: number): Readonly<Inode> {
+    return this.#dirty.get(ino)?.inode ?? super.inodeOf(ino);
+  }
+
   /** Makes a file, directory, link or device. @returns Its inode number. */
   create(parent: number, name: string, file: NewFile): number {
     checkFileName(name);
