@@ -7,7 +7,7 @@
  * @module
  */
 
-import { join } from "node:path/posix";
+import { isAbsolute } from "node:path/posix";
 import { CHUNK_BYTES, quote, SkipList, type TreeEntry, UnreadableEntry } from "../archive/mod.ts";
 import { messageOf, VolcastError } from "../core/mod.ts";
 import type { TypeName } from "../format/mod.ts";
@@ -21,10 +21,17 @@ export class WalkReport {
   entries = 0;
 }
 
-/** Names of files by device and inode number, for those that have several. */
-type Links = Map<string, { readonly path: string; isUnreadable: boolean }>;
+/** Where a file with several names was seen first. */
+interface Link {
+  readonly path: string;
+  isUnreadable: boolean;
+}
+
+/** Files with several names by inode number, by device. */
+type Links = Map<number, Map<number, Link>>;
 
 interface Walk {
+  /** From the root of the host: it looks up where it is for each path that is not. */
   readonly top: string;
   readonly report: WalkReport;
   readonly links: Links;
@@ -44,7 +51,7 @@ export function* hostEntries(
   options: { report?: WalkReport } = {},
 ): Generator<TreeEntry> {
   const walk: Walk = {
-    top: directory,
+    top: isAbsolute(directory) ? directory : `${Deno.cwd()}/${directory}`,
     report: options.report ?? new WalkReport(),
     links: new Map(),
     buffer: new Uint8Array(CHUNK_BYTES),
@@ -64,26 +71,38 @@ export function* hostEntries(
   }
   walk.report.entries++;
   yield { path: "", type: "directory", size: 0, ...commonOf(info) };
-  yield* below(walk, "");
-}
-
-function* below(walk: Walk, directory: string): Generator<TreeEntry> {
-  let names: string[];
-  try {
-    names = Array.from(Deno.readDirSync(join(walk.top, directory)), (entry) => entry.name);
-  } catch (error) {
-    walk.report.skipped.add(directory, `what is in it cannot be listed: ${reasonOf(error)}`);
-    return;
-  }
-  const prefix = directory === "" ? "" : `${directory}/`;
-  for (const name of names.sort()) {
-    const path = prefix + name;
+  // A stack of its own: an entry that went through a generator for each level would cost more the deeper.
+  const levels = [levelOf(walk, "")];
+  for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+    if (level.next === level.names.length) {
+      levels.pop();
+      continue;
+    }
+    const path = level.prefix + level.names[level.next++];
     const entry = entryAt(walk, path);
     if (entry === undefined) continue;
     walk.report.entries++;
     yield entry;
-    if (entry.type === "directory") yield* below(walk, path);
+    if (entry.type === "directory") levels.push(levelOf(walk, path));
   }
+}
+
+/** A directory that is being listed. */
+interface Level {
+  readonly prefix: string;
+  readonly names: readonly string[];
+  next: number;
+}
+
+function levelOf(walk: Walk, directory: string): Level {
+  const names: string[] = [];
+  try {
+    for (const { name } of Deno.readDirSync(`${walk.top}/${directory}`)) names.push(name);
+  } catch (error) {
+    walk.report.skipped.add(directory, `what is in it cannot be listed: ${reasonOf(error)}`);
+    names.length = 0;
+  }
+  return { prefix: directory === "" ? "" : `${directory}/`, names: names.sort(), next: 0 };
 }
 
 /** The entry at a path; `undefined` where there is none to be had, which is noted. */
@@ -163,13 +182,14 @@ function linkOf(
   { links }: Walk,
   path: string,
   info: Deno.FileInfo,
-): { readonly path: string; isUnreadable: boolean } | undefined {
+): Link | undefined {
   if ((info.nlink ?? 1) < 2 || info.isDirectory || info.ino === null) return undefined;
-  const key = `${info.dev}:${info.ino}`;
-  const known = links.get(key);
+  let device = links.get(info.dev);
+  if (device === undefined) links.set(info.dev, device = new Map());
+  const known = device.get(info.ino);
   if (known !== undefined) return known;
   const first = { path, isUnreadable: false };
-  links.set(key, first);
+  device.set(info.ino, first);
   return first;
 }
 
