@@ -117,6 +117,8 @@ interface GivenNames {
   /** How many, as long as each came behind the one before and so none came twice; then `NaN`. */
   count: number;
   last: string;
+  /** How many names the directory had when the tree went elsewhere, if nothing changed it since. */
+  size: number | undefined;
 }
 
 /** The directory into which the last entry went: the next one mostly goes there too. */
@@ -191,6 +193,7 @@ class ImportRun {
 
   /** Removes what the tree did not have. */
   async prune(): Promise<void> {
+    this.#leave();
     await this.#pruneDirectory(this.#top);
     for (const directory of this.#pending.keys()) {
       if (directory !== this.#top) await this.#pruneDirectory(directory);
@@ -199,8 +202,8 @@ class ImportRun {
 
   async #pruneDirectory(directory: number): Promise<void> {
     // Names that came in order are all different, and all are there: as many are all there are.
-    const given = this.#pending.get(directory)?.names.count;
-    if (given === this.#fs.directory(directory).size) return;
+    const names = this.#pending.get(directory)?.names;
+    if (names !== undefined && names.count === (names.size ?? this.#sizeOf(directory))) return;
     let last: string | undefined;
     for (;;) {
       const batch = take(this.#fs.list(directory, last), 1024);
@@ -266,10 +269,23 @@ class ImportRun {
       checkEntryPath(name === "" ? path : name);
       return { parent: here.ino, name };
     }
+    this.#leave();
     const place = this.#place(path);
     const names = this.#pending.get(place.parent)?.names;
+    if (names !== undefined) names.size = undefined;
     this.#here = { ino: place.parent, prefix: path.slice(0, start), names };
     return place;
+  }
+
+  /** Goes from the directory it is at: to look at its size costs nothing while it is at hand. */
+  #leave(): void {
+    const here = this.#here;
+    if (here?.names !== undefined) here.names.size = this.#sizeOf(here.ino);
+    this.#here = undefined;
+  }
+
+  #sizeOf(directory: number): number {
+    return this.#fs.directory(directory).size;
   }
 
   /** The tree gave a name to the directory it is at, and the name is there now. */
@@ -368,7 +384,7 @@ class ImportRun {
     this.#pending.set(ino, {
       entry: { path, type, permissions, uid, gid, mtime, atime, btime, size, dos },
       state: before === "unchanged" && changed ? "changed" : before,
-      names: earlier?.names ?? { count: 0, last: "" },
+      names: earlier?.names ?? { count: 0, last: "", size: undefined },
     });
   }
 

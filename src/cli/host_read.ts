@@ -21,20 +21,16 @@ export class WalkReport {
   entries = 0;
 }
 
-/** Where a file with several names was seen first. */
-interface Link {
-  readonly path: string;
-  isUnreadable: boolean;
-}
-
-/** Files with several names by inode number, by device. */
-type Links = Map<number, Map<number, Link>>;
+/** Paths at which files with several names were seen first, by inode number, by device. */
+type Links = Map<number, Map<number, string>>;
 
 interface Walk {
   /** From the root of the host: it looks up where it is for each path that is not. */
   readonly top: string;
   readonly report: WalkReport;
   readonly links: Links;
+  /** Those of them that cannot be read. */
+  readonly unreadable: Set<string>;
   /** All content goes through it: that of one entry is used before that of the next. */
   readonly buffer: Uint8Array;
 }
@@ -54,6 +50,7 @@ export function* hostEntries(
     top: isAbsolute(directory) ? directory : `${Deno.cwd()}/${directory}`,
     report: options.report ?? new WalkReport(),
     links: new Map(),
+    unreadable: new Set(),
     buffer: new Uint8Array(CHUNK_BYTES),
   };
   let info: Deno.FileInfo;
@@ -123,15 +120,15 @@ function entryAt(walk: Walk, path: string): TreeEntry | undefined {
   }
   const base = { path, type, size: type === "directory" ? 0 : info.size, ...commonOf(info) };
   const link = linkOf(walk, path, info);
-  if (link?.isUnreadable) {
-    skipped.add(path, `it is the same file as ${quote(link.path)}, which cannot be read`);
+  if (link !== undefined && walk.unreadable.has(link)) {
+    skipped.add(path, `it is the same file as ${quote(link)}, which cannot be read`);
     return undefined;
   }
-  if (link !== undefined && link.path !== path) return { ...base, linkTo: link.path };
+  if (link !== undefined && link !== path) return { ...base, linkTo: link };
   if (type === "file") {
     const failed = (reason: string) => {
       skipped.add(path, reason);
-      if (link !== undefined) link.isUnreadable = true;
+      if (link !== undefined) walk.unreadable.add(link);
       return new UnreadableEntry(reason);
     };
     return {
@@ -178,19 +175,13 @@ function typeOf(info: Deno.FileInfo): TypeName | undefined {
 }
 
 /** Where a file with several names was seen first; here, if it is the first time. */
-function linkOf(
-  { links }: Walk,
-  path: string,
-  info: Deno.FileInfo,
-): Link | undefined {
+function linkOf({ links }: Walk, path: string, info: Deno.FileInfo): string | undefined {
   if ((info.nlink ?? 1) < 2 || info.isDirectory || info.ino === null) return undefined;
   let device = links.get(info.dev);
   if (device === undefined) links.set(info.dev, device = new Map());
-  const known = device.get(info.ino);
-  if (known !== undefined) return known;
-  const first = { path, isUnreadable: false };
-  device.set(info.ino, first);
-  return first;
+  const first = device.get(info.ino);
+  if (first === undefined) device.set(info.ino, path);
+  return first ?? path;
 }
 
 /** The content of a file, of as many bytes as were listed. */

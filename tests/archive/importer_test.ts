@@ -101,6 +101,80 @@ test("importTree() with prune makes the volume equal to any tree, release after 
   );
 });
 
+test("importTree() with prune leaves just what a tree names, in any order and told twice", async () => {
+  await fc.assert(
+    fc.asyncProperty(EDITS, EDITS, fc.nat(), async (first, second, seed) => {
+      const volume = await newVolume();
+      const before = edited(new Map(), first);
+      const after = edited(before, second);
+      await bring(volume, entriesOf(before), { prune: true });
+      await bring(volume, jumbled([...entriesOf(after)], seed), { prune: true });
+      assertEquals(await pictureOfVolume(active(volume)), await pictureOf(entriesOf(after)));
+      assertClean(volume);
+      await volume.close();
+    }),
+    RUNS,
+  );
+});
+
+/** Directories before what is in them and files before their further names; some entries again. */
+function jumbled(entries: TreeEntry[], seed: number): TreeEntry[] {
+  const random = () => (seed = Math.imul(seed, 1664525) + 1013904223 >>> 0) / 2 ** 32;
+  const first = new Set(entries.map(({ linkTo }) => linkTo));
+  const again = entries.filter(({ path, linkTo }) =>
+    linkTo === undefined && !first.has(path) && random() < 0.3
+  );
+  const rank = ({ type, path, linkTo }: TreeEntry) =>
+    linkTo !== undefined ? 99 : type === "directory" ? path.split("/").length : 98;
+  return [...entries, ...again]
+    .map((entry) => ({ entry, at: rank(entry) + random() * 0.9 }))
+    .sort((a, b) => a.at - b.at).map(({ entry }) => entry);
+}
+
+test("importTree() with prune removes what a directory had besides, left and entered again", async () => {
+  const volume = await newVolume();
+  await bring(volume, [
+    directory("d"),
+    file("d/a", "a"),
+    directory("d/e"),
+    directory("d/x"),
+    file("d/x/y", "y"),
+    file("d/z", "z"),
+  ]);
+  const tree = [
+    directory("d"),
+    file("d/a", "a"),
+    directory("d/e"),
+    file("d/e/f", "f"),
+    // As many as there were when it was left.
+    file("d/v", "v"),
+    file("d/w", "w"),
+    file("d/x", "x"),
+  ];
+  await bring(volume, tree, { prune: true });
+  assertEquals(
+    Object.keys(await pictureOfVolume(active(volume))),
+    ["", "d", "d/a", "d/e", "d/e/f", "d/v", "d/w", "d/x"],
+  );
+  await bring(volume, [directory("d"), file("d/a", "a"), file("d/c", "c")], { prune: true });
+  const unreadable = (path: string) =>
+    file(path, "never", {
+      mtime: 7n,
+      read: () => {
+        throw new UnreadableEntry("permission denied");
+      },
+    });
+  // A new file that cannot be read is no name there, an old one is.
+  await bring(volume, [directory("d"), unreadable("d/a"), unreadable("d/b")], { prune: true });
+  assertEquals(Object.keys(await pictureOfVolume(active(volume))), ["", "d", "d/a"]);
+  // A name that comes twice is one.
+  await bring(volume, [directory("d"), file("d/a", "a"), file("d/b", "b")], { prune: true });
+  await bring(volume, [directory("d"), file("d/a", "a"), file("d/a", "a")], { prune: true });
+  assertEquals(Object.keys(await pictureOfVolume(active(volume))), ["", "d", "d/a"]);
+  assertClean(volume);
+  await volume.close();
+});
+
 test("importTree() of an equal tree leaves the volume clean", async () => {
   await fc.assert(
     fc.asyncProperty(EDITS, fc.boolean(), async (edits, checksum) => {
