@@ -29,7 +29,7 @@ import {
   encodeAttributes,
   equalBytes,
   INO,
-  type Inode,
+  type InodeHead,
   type TypeName,
 } from "../format/mod.ts";
 import {
@@ -366,7 +366,7 @@ class ImportRun {
     return this.#claims.has(ino) && this.#inode(ino).nlink > 1;
   }
 
-  #claim(parent: number, name: string, ino: number, { nlink }: Readonly<Inode>): void {
+  #claim(parent: number, name: string, ino: number, { nlink }: InodeHead): void {
     this.#named(name);
     if (nlink > 1) this.#claims.addName(parent, name, ino);
     else this.#claims.add(ino);
@@ -435,7 +435,7 @@ class ImportRun {
     const present = this.#findOfType(parent, name, "file");
     const taken = present !== undefined && this.#isTaken(present);
     const inode = present === undefined ? undefined : this.#inode(present);
-    const done = ({ ino, written }: Taken, known?: Readonly<Inode>) => {
+    const done = ({ ino, written }: Taken, known?: InodeHead) => {
       const changed = this.#complete(parent, name, ino, entry, known);
       this.report.files++;
       this.#count(stateOf(present !== undefined, changed || written || ino !== present));
@@ -482,7 +482,7 @@ class ImportRun {
   /** The file that the sender takes for unchanged. */
   #asUnchanged(
     present: number | undefined,
-    inode: Readonly<Inode> | undefined,
+    inode: InodeHead | undefined,
     entry: TreeEntry,
   ): number {
     if (present !== undefined && this.#isSame(present, inode!, entry)) return present;
@@ -493,7 +493,7 @@ class ImportRun {
     );
   }
 
-  #isSame(ino: number, { size, mtime }: Readonly<Inode>, entry: TreeEntry): boolean {
+  #isSame(ino: number, { size, mtime }: InodeHead, entry: TreeEntry): boolean {
     return size === entry.size && (this.#mtimes.get(ino) ?? mtime) === entry.mtime;
   }
 
@@ -508,7 +508,7 @@ class ImportRun {
     name: string,
     ino: number,
     entry: TreeEntry,
-    known?: Readonly<Inode>,
+    known?: InodeHead,
   ): boolean {
     const extended = this.#setExtended(ino, entry.attributes);
     const inode = known === undefined || extended ? this.#inode(ino) : known;
@@ -517,7 +517,7 @@ class ImportRun {
     return extended || changed;
   }
 
-  #setAttributes(ino: number, inode: Readonly<Inode>, entry: TreeEntry): boolean {
+  #setAttributes(ino: number, inode: InodeHead, entry: TreeEntry): boolean {
     const differs = isDifferent(inode, entry);
     if (differs) {
       const { permissions, uid, gid, mtime, atime, btime, dos } = entry;
@@ -541,7 +541,7 @@ class ImportRun {
     return true;
   }
 
-  #inode(ino: number): Readonly<Inode> {
+  #inode(ino: number): InodeHead {
     return this.#fs.inodeOf(ino);
   }
 
@@ -550,7 +550,7 @@ class ImportRun {
   }
 }
 
-function isDifferent(inode: Readonly<Inode>, entry: TreeEntry): boolean {
+function isDifferent(inode: InodeHead, entry: TreeEntry): boolean {
   return (inode.mode & 0o7777) !== entry.permissions || inode.uid !== entry.uid ||
     inode.gid !== entry.gid || inode.mtime !== entry.mtime ||
     (entry.dos !== undefined && inode.dos !== entry.dos);

@@ -46,8 +46,8 @@ export const INO = {
   firstUser: 16,
 } as const;
 
-/** Table of an inode. */
-export const INODE_LAYOUT = defineLayout("inode", INODE_SIZE, [
+/** What an inode says of its file, its content apart. */
+const HEAD_FIELDS = [
   ["mode", "u32", 4, "NFS: type and permission bits; 0 is a free inode"],
   ["uid", "u32", 4, "NFS: owner"],
   ["gid", "u32", 4, "NFS: group"],
@@ -68,8 +68,15 @@ export const INODE_LAYOUT = defineLayout("inode", INODE_SIZE, [
   ["attributeCrc", "u32", 4, "pointer to the extended attributes: checksum"],
   ["version", "u64", 8, "CP in which content or attributes changed last"],
   ["_reserved2", "zero", 32, "reserved"],
+] as const;
+
+/** Table of an inode. */
+export const INODE_LAYOUT = defineLayout("inode", INODE_SIZE, [
+  ...HEAD_FIELDS,
   ["slots", "bytes", INLINE_SIZE, "16 pointers, or content"],
 ]);
+
+const HEAD_LAYOUT = defineLayout("inode", INODE_SIZE - INLINE_SIZE, HEAD_FIELDS);
 
 /** A decoded inode. Pointers stand in `slots` as `vbn, crc` pairs; inline content in its bytes. */
 export interface Inode {
@@ -93,6 +100,9 @@ export interface Inode {
   version: number;
   slots: Uint8Array;
 }
+
+/** An inode without its pointers or content: what a look at it is for. */
+export type InodeHead = Readonly<Omit<Inode, "slots">>;
 
 /** File types, as in the upper bits of a mode. */
 export const FILE_TYPE = {
@@ -165,6 +175,18 @@ export function emptyInode(): Inode {
 /** Reads the inode at byte `at`. */
 export function decodeInode(bytes: Uint8Array, at: number): Inode {
   const inode = INODE_LAYOUT.read(bytes, at);
+  checkInode(inode);
+  return inode;
+}
+
+/** Reads what the inode at byte `at` says of its file: all but pointers and content, the same checked. */
+export function decodeInodeHead(bytes: Uint8Array, at: number): InodeHead {
+  const head = HEAD_LAYOUT.read(bytes, at);
+  checkInode(head);
+  return head;
+}
+
+function checkInode(inode: InodeHead): void {
   if (inode.height > MAX_HEIGHT || inode.attributeHeight > MAX_HEIGHT) {
     throw damaged(
       `Cannot read an inode: height ${inode.height}/${inode.attributeHeight}, the limit is ${MAX_HEIGHT}`,
@@ -176,7 +198,6 @@ export function decodeInode(bytes: Uint8Array, at: number): Inode {
         `attributes, the limits are ${MAX_FILE_BYTES} and ${MAX_ATTRIBUTE_BYTES}`,
     );
   }
-  return inode;
 }
 
 /** Writes an inode at byte `at`. */

@@ -24,6 +24,7 @@ import {
   ZERO_BLOCK,
 } from "../format/mod.ts";
 import type { BlockIo } from "./block_io.ts";
+import type { BlockWindow } from "./block_window.ts";
 
 /** Where a tree that is written gets its VBNs from. */
 export interface Allocator {
@@ -103,6 +104,13 @@ export class BlockTree {
   block(index: number): Uint8Array {
     if (this.height === 0) return ZERO_BLOCK;
     return this.#block(0, index) ?? ZERO_BLOCK;
+  }
+
+  /** The same of blocks that are looked at once and in order; valid until the next look. */
+  look(index: number, window: BlockWindow | undefined): Uint8Array {
+    if (window === undefined || this.isChanged(index)) return this.block(index);
+    const pointer = this.#pointer(0, index);
+    return pointer.vbn === 0 ? ZERO_BLOCK : window.read(pointer);
   }
 
   /** Block `index` for writing, kept in memory until the consistency point. */

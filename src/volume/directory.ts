@@ -23,6 +23,7 @@ import {
   type TypeName,
 } from "../format/mod.ts";
 import type { BlockTree } from "./block_tree.ts";
+import type { BlockWindow } from "./block_window.ts";
 
 /** One name in a directory. */
 export interface DirectoryEntry {
@@ -49,11 +50,14 @@ const MAX_DEPTH = 16;
 /** A directory over the blocks of its file. */
 export class Directory {
   readonly #tree: BlockTree;
+  readonly #window: BlockWindow | undefined;
   /** Pages of the file, free ones included. */
   pageCount: number;
 
-  constructor(tree: BlockTree, pageCount: number) {
+  /** @param window By which names are looked up, where that is for many directories in a row. */
+  constructor(tree: BlockTree, pageCount: number, window?: BlockWindow) {
     this.#tree = tree;
+    this.#window = window;
     this.pageCount = pageCount;
   }
 
@@ -66,7 +70,7 @@ export class Directory {
 
   /** Number of entries. */
   get size(): number {
-    return this.#page(0).entries;
+    return this.#look(0).entries;
   }
 
   /** The entry called `name`, if there is one. */
@@ -203,10 +207,19 @@ export class Directory {
     return seen.size;
   }
 
+  /** A page that is only looked at; valid until the next look. */
+  #look(index: number): DirectoryPage {
+    this.#checkIndex(index);
+    return new DirectoryPage(this.#tree.look(index, this.#window));
+  }
+
+  #checkIndex(index: number): void {
+    if (index < this.pageCount) return;
+    throw damaged(`Cannot read a directory: page ${index} of ${this.pageCount}`);
+  }
+
   #page(index: number): DirectoryPage {
-    if (index >= this.pageCount) {
-      throw damaged(`Cannot read a directory: page ${index} of ${this.pageCount}`);
-    }
+    this.#checkIndex(index);
     return new DirectoryPage(this.#tree.block(index));
   }
 
@@ -219,10 +232,10 @@ export class Directory {
     return new DirectoryPage(this.#tree.writableBlock(index));
   }
 
-  /** The leaf where `key` belongs. */
+  /** The leaf where `key` belongs; valid until the next look. */
   #leafOf(key: Uint8Array): DirectoryPage {
-    const root = this.#page(0);
-    return root.kind === PAGE_KIND.leaf ? root : this.#page(this.#descend(key).at(-1)!.page);
+    const root = this.#look(0);
+    return root.kind === PAGE_KIND.leaf ? root : this.#look(this.#descend(key).at(-1)!.page);
   }
 
   /** The way from the root to the leaf where `key` belongs; `index` is the entry taken in each. */

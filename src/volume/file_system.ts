@@ -13,10 +13,12 @@ import {
   checkStoredName,
   decodeAttributes,
   decodeInode,
+  decodeInodeHead,
   INLINE_SIZE,
   INO,
   type Inode,
   INODE_SIZE,
+  type InodeHead,
   INODES_PER_BLOCK,
   MAX_LINK_BYTES,
   NO_ATTRIBUTES,
@@ -26,6 +28,7 @@ import {
 } from "../format/mod.ts";
 import type { BlockIo } from "./block_io.ts";
 import { type Allocator, BlockTree } from "./block_tree.ts";
+import { BlockWindow } from "./block_window.ts";
 import { Directory, type DirectoryEntry } from "./directory.ts";
 
 /** Symbolic links followed in one path before it counts as a loop. */
@@ -69,9 +72,16 @@ export class FileSystem {
   /** Absent where the file system is only read. */
   protected readonly allocator: Allocator | undefined;
   readonly #opened = new Map<number, OpenInode>();
+  /** There where much is looked at in a row; what is only read may come from far, block by block. */
+  readonly #inodeWindow: BlockWindow | undefined;
+  readonly #pageWindow: BlockWindow | undefined;
 
   constructor(io: BlockIo, root: Root, allocator?: Allocator) {
     this.io = io;
+    if (allocator !== undefined) {
+      this.#inodeWindow = new BlockWindow(io);
+      this.#pageWindow = new BlockWindow(io);
+    }
     this.root = root;
     this.allocator = allocator;
     // The file of inodes has no holes, so there are no more than fit into the volume.
@@ -93,34 +103,38 @@ export class FileSystem {
   open(ino: number): OpenInode {
     const known = this.#opened.get(ino);
     if (known !== undefined) return known;
-    const opened = this.makeOpen(ino, this.#readUsed(ino));
+    const inode = this.readInode(ino);
+    if (inode.mode === 0) throw freeInode(ino);
+    const opened = this.makeOpen(ino, inode);
     if (this.#opened.size >= MAX_OPEN) this.#opened.clear();
     this.#opened.set(ino, opened);
     return opened;
   }
 
   /**
-   * An inode to look at: nothing is kept for it, as is for one whose blocks are read.
+   * An inode to look at: nothing is kept for it, as is for one whose blocks are read. Those that follow
+   * each other come fastest.
    * @throws {VolcastError} As {@linkcode FileSystem.open}.
    */
-  inodeOf(ino: number): Readonly<Inode> {
+  inodeOf(ino: number): InodeHead {
     const known = this.#opened.get(ino);
-    return known === undefined ? this.#readUsed(ino) : known.inode;
-  }
-
-  #readUsed(ino: number): Inode {
-    const inode = this.readInode(ino);
-    if (inode.mode !== 0) return inode;
-    throw damaged(`Cannot open inode ${ino}: it is free`, "Run: volcast fsck");
+    if (known !== undefined) return known.inode;
+    const inode = decodeInodeHead(this.#inodeBlock(ino), (ino % INODES_PER_BLOCK) * INODE_SIZE);
+    if (inode.mode === 0) throw freeInode(ino);
+    return inode;
   }
 
   /** The inode as stored, free or not. */
   readInode(ino: number): Inode {
+    return decodeInode(this.#inodeBlock(ino), (ino % INODES_PER_BLOCK) * INODE_SIZE);
+  }
+
+  /** The block an inode lies in; valid until the next one is asked for. */
+  #inodeBlock(ino: number): Uint8Array {
     if (ino < 1 || ino >= this.inodeLimit) {
       throw damaged(`Cannot open inode ${ino}: the limit is ${this.inodeLimit}`);
     }
-    const block = this.inodeTree.block(Math.floor(ino / INODES_PER_BLOCK));
-    return decodeInode(block, (ino % INODES_PER_BLOCK) * INODE_SIZE);
+    return this.inodeTree.look(Math.floor(ino / INODES_PER_BLOCK), this.#inodeWindow);
   }
 
   /** Whether an inode is stored here with the very bytes that it has at an offset of a block. */
@@ -178,7 +192,7 @@ export class FileSystem {
     if (typeOfMode(inode.mode) !== "directory") {
       throw new VolcastError("usage", `Cannot look into inode ${ino}: it is not a directory`);
     }
-    return new Directory(tree, pagesOf(inode));
+    return new Directory(tree, pagesOf(inode), this.#pageWindow);
   }
 
   /** The inode number of a name in a directory. */
@@ -312,6 +326,10 @@ export class FileSystem {
     this.io.readRun(first.vbn, crcs, target.subarray(0, byteCount));
     return byteCount;
   }
+}
+
+function freeInode(ino: number): VolcastError {
+  return damaged(`Cannot open inode ${ino}: it is free`, "Run: volcast fsck");
 }
 
 /** Pages of a directory, free ones included. @throws {VolcastError} `damaged` for a part of a page. */

@@ -27,6 +27,7 @@ import {
   INO,
   type Inode,
   INODE_SIZE,
+  type InodeHead,
   INODES_PER_BLOCK,
   MAX_FILE_BYTES,
   MAX_LINK_BYTES,
@@ -112,7 +113,7 @@ export class LiveFileSystem extends FileSystem {
   }
 
   /** The same of the inode as it is now, changed or not. */
-  override inodeOf(ino: number): Readonly<Inode> {
+  override inodeOf(ino: number): InodeHead {
     return this.#dirty.get(ino)?.inode ?? super.inodeOf(ino);
   }
 
