@@ -4,7 +4,7 @@
  * @module
  */
 
-import { messageOf, VolcastError } from "../core/mod.ts";
+import { beginServing, messageOf, VolcastError } from "../core/mod.ts";
 import type { Node } from "../replication/mod.ts";
 import { Access, isLoopback, type Tokens } from "./access.ts";
 import { createApp } from "./app.ts";
@@ -54,6 +54,7 @@ export interface RunningServer {
 
 /** Starts serving a node. @throws {VolcastError} `busy` or `io` when an address cannot be had. */
 export function startServer(node: Node, options: ServerOptions): RunningServer {
+  beginServing();
   const endings = new Set<() => void>();
   const { traffic = new Traffic() } = options;
   const access = new Access({
