@@ -442,11 +442,12 @@ class ImportRun {
     };
     if (entry.unchanged) {
       const ino = this.#asUnchanged(present, inode, entry);
-      if (!taken) done({ ino, written: false }, inode);
-      else {done({
-          ino: this.#contents.leave({ parent, name, ino }, entry.size, entry),
-          written: true,
-        });}
+      if (!taken) {
+        done({ ino, written: false }, inode);
+        return;
+      }
+      const own = this.#contents.leave({ parent, name, ino }, entry.size, entry);
+      done({ ino: own, written: true });
       return;
     }
     const isSame = present !== undefined && !taken && !this.#options.checksum &&

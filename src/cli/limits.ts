@@ -26,6 +26,11 @@ export const PULL_RATE_OPTION: OptionSpec = {
   help: "most bytes a second of images that come in; no limit by default",
 };
 
+/** The same for lines that are slower than a processor. */
+export const COMPRESS_OPTION: OptionSpec = {
+  help: "let images come compressed (zstd): for slow lines",
+};
+
 /** Shapes of a server's limits. */
 export const LIMIT_SHAPES = {
   "limit-rate": BYTE_RATE.optional(),

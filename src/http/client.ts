@@ -75,6 +75,8 @@ export interface RequestOptions {
   readonly method?: string;
   readonly body?: BodyInit;
   readonly headers?: Readonly<Record<string, string>>;
+  /** How the answer may be encoded; whoever asks decodes it. As it is, by default. */
+  readonly encoding?: "zstd" | undefined;
   readonly signal?: AbortSignal | undefined;
   /**
    * Longest wait for the head of the answer, ms; what the server's patience says by default. Of a body that
@@ -170,7 +172,7 @@ async function exchange<T>(
   const isReading = method === "GET" || method === "HEAD";
   const ask = async (): Promise<T> => {
     const response = await answerFrom(server, path, options);
-    await refuseEncoded(response, server.name);
+    await refuseEncoded(response, server.name, options.encoding);
     if (response.ok && (options.anybody || response.headers.has(HEADERS.mark))) {
       return await read(response);
     }
@@ -209,7 +211,7 @@ export async function answerFrom(
   path: string | URL,
   options: RequestOptions = {},
 ): Promise<Response> {
-  const { signal, headers, body, method } = options;
+  const { signal, headers, body, method, encoding } = options;
   const { client } = server;
   const { answerMs, timer } = server.patience ?? PATIENCE;
   const limitMs = options.answerMs ?? answerMs;
@@ -235,7 +237,7 @@ export async function answerFrom(
         : { body: body instanceof ReadableStream ? sent(body, { forStream, forServer }) : body }),
       headers: {
         // What is compressed on the way has no ranges, and another length than was told.
-        "accept-encoding": "identity",
+        "accept-encoding": encoding ?? "identity",
         ...headers,
         ...authorizationOf(server.token),
       },
@@ -274,9 +276,13 @@ function authorizationOf(token: string | undefined): Record<string, string> {
 }
 
 /** An answer that was compressed on the way is another than the one that was asked for. */
-async function refuseEncoded({ headers, body }: Response, name: string): Promise<void> {
+async function refuseEncoded(
+  { headers, body, ok }: Response,
+  name: string,
+  wanted: RequestOptions["encoding"],
+): Promise<void> {
   const encoding = headers.get("content-encoding") ?? "identity";
-  if (encoding === "identity") return;
+  if (encoding === "identity" || (ok && encoding === wanted)) return;
   await body?.cancel();
   throw new UnansweredError(
     `Cannot use the answer of ${name}: it is compressed on the way (${encoding.slice(0, 40)})`,

@@ -5,10 +5,11 @@
  */
 
 import { constants, createGzip, createZstdCompress } from "node:zlib";
-import { Duplex } from "node:stream";
+import { VolcastError } from "../core/mod.ts";
 import type { Image } from "../image/mod.ts";
 import type { Traffic } from "./limits.ts";
 import { checkPreconditions, rangeOf } from "./ranges.ts";
+import { recoded } from "./recoded.ts";
 import { HEADERS } from "./state_headers.ts";
 import { throttled } from "./throttle.ts";
 
@@ -16,6 +17,8 @@ import { throttled } from "./throttle.ts";
 export interface ImageResponseOptions {
   /** The canonical URL, whose answers never change. */
   readonly immutable: boolean;
+  /** The byte from which on the image is wanted, compressed: what is compressed has no ranges. */
+  readonly from?: number | undefined;
   /** Why the image is full although a base was named. */
   readonly fullBecause?: string | undefined;
   /** Counts it, and says how fast it may go. */
@@ -37,18 +40,22 @@ export function imageResponse(
   image: Image,
   options: ImageResponseOptions,
 ): Response {
+  const { from } = options;
+  if (from !== undefined) checkRest(request, image, from);
   const headers = imageHeaders(image, options);
   // HEAD is the plan: it tells the exact bytes of the stream itself, whatever its asker could unpack.
-  const encoding = options.immutable || request.method === "HEAD" || request.headers.has("range")
-    ? undefined
-    : encodingFor(request.headers.get("accept-encoding"));
-  const etag = `"${image.etag}${encoding === undefined ? "" : `-${encoding}`}"`;
+  const isPlain = request.method === "HEAD" || request.headers.has("range") ||
+    (options.immutable && from === undefined);
+  const encoding = isPlain ? undefined : encodingFor(request.headers.get("accept-encoding"));
+  const etag = encoding === undefined
+    ? `"${image.etag}"`
+    : encodedEtag(`"${image.etag}"`, encoding, from);
   headers.set("etag", etag);
   const status = checkPreconditions(request.headers, { etag });
   if (status === 412) headers.set("cache-control", "no-store");
   if (status !== 200) return new Response(null, { status, headers });
   const { traffic } = options;
-  if (encoding !== undefined) return encoded(image, encoding, { headers, traffic });
+  if (encoding !== undefined) return encoded(image, encoding, { headers, traffic, from });
 
   const range = rangeOf(request, image.byteCount, { etag });
   if (range === "unsatisfiable") {
@@ -67,6 +74,25 @@ export function imageResponse(
     ? null
     : throttled(sent(image, traffic, { from: start, to: end }), traffic.throttle);
   return new Response(body, { status: range === "whole" ? 200 : 206, headers });
+}
+
+/** The tag of a compressed image, or of the rest of it. @param etag That of the image, with quotes. */
+export function encodedEtag(etag: string, encoding: Encoding, from = 0): string {
+  return `${etag.slice(0, -1)}-${encoding}${from === 0 ? "" : `-${from}`}"`;
+}
+
+/** @throws {VolcastError} `usage` for a rest that is none, or that is asked for as it is. */
+function checkRest({ headers, method }: Request, { byteCount }: Image, from: number): void {
+  const isEncoded = method === "GET" && !headers.has("range") &&
+    encodingFor(headers.get("accept-encoding")) !== undefined;
+  if (isEncoded && from < byteCount) return;
+  throw new VolcastError(
+    "usage",
+    `Cannot give the image from byte ${from} on: ${
+      isEncoded ? `it has ${byteCount} bytes` : "that is for GET with Accept-Encoding: zstd alone"
+    }`,
+    "For a part as it is send a Range",
+  );
 }
 
 /** The bytes of an image, counted as a transfer for as long as they are read. */
@@ -115,7 +141,10 @@ function imageHeaders(image: Image, options: ImageResponseOptions): Headers {
   return headers;
 }
 
-function encodingFor(accept: string | null): "zstd" | "gzip" | undefined {
+/** Encodings of images. */
+type Encoding = "zstd" | "gzip";
+
+function encodingFor(accept: string | null): Encoding | undefined {
   const accepted = (accept ?? "").split(",").map((item) => item.trim().toLowerCase());
   const has = (name: string) =>
     accepted.some((item) => {
@@ -128,20 +157,21 @@ function encodingFor(accept: string | null): "zstd" | "gzip" | undefined {
 /** Compressed on the fly: another representation, without ranges and with a tag of its own. */
 function encoded(
   image: Image,
-  encoding: "zstd" | "gzip",
-  { headers, traffic }: { headers: Headers; traffic: Traffic },
+  encoding: Encoding,
+  { headers, traffic, from = 0 }: {
+    headers: Headers;
+    traffic: Traffic;
+    from?: number | undefined;
+  },
 ): Response {
   headers.set("content-encoding", encoding);
   headers.delete("accept-ranges");
   // It is compressed already; "no-transform" would only keep proxies from undoing it.
   headers.set("cache-control", "no-cache");
+  headers.set("vary", "Accept-Encoding, Authorization");
   const compressor = encoding === "gzip" ? createGzip({ level: 6 }) : createZstdCompress({
     params: { [constants.ZSTD_c_compressionLevel]: 3 },
   });
-  const pair = Duplex.toWeb(compressor) as unknown as {
-    readable: ReadableStream<Uint8Array<ArrayBuffer>>;
-    writable: WritableStream<Uint8Array>;
-  };
-  const body = sent(image, traffic).pipeThrough(pair);
+  const body = recoded(sent(image, traffic, { from }), compressor);
   return new Response(throttled(body, traffic.throttle), { headers });
 }

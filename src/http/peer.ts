@@ -5,6 +5,7 @@
  */
 
 import { Buffer } from "node:buffer";
+import { createZstdDecompress } from "node:zlib";
 import { TextLineStream } from "@std/streams/text-line-stream";
 import { z } from "zod";
 import { messageOf, UnansweredError, VolcastError } from "../core/mod.ts";
@@ -29,6 +30,8 @@ import {
 } from "./client.ts";
 import type { ServerOptionsOfClient } from "./credentials.ts";
 import { parseHistory } from "./history_header.ts";
+import { encodedEtag } from "./image_response.ts";
+import { recoded } from "./recoded.ts";
 import { HEADERS } from "./state_headers.ts";
 import { type Throttle, throttled } from "./throttle.ts";
 
@@ -80,16 +83,20 @@ const STATUS_OF_VOLUME = z.object({ volume: z.object({ id: z.string() }) });
 export interface HttpPeerOptions extends ServerOptionsOfClient {
   /** How fast images come from there. */
   readonly throttle?: Throttle | undefined;
+  /** Whether images come compressed by zstd: for lines that are slower than a processor. */
+  readonly compress?: boolean | undefined;
 }
 
 /** See the module. */
 export class HttpPeer extends AskedServer implements Peer {
   readonly #throttle: Throttle | undefined;
+  readonly #compress: boolean;
 
   /** @param url Where the parent listens. */
   constructor(url: string, options: HttpPeerOptions = {}) {
     super(url, options);
     this.#throttle = options.throttle;
+    this.#compress = options.compress ?? false;
   }
 
   async plan(request: PeerRequest, signal?: AbortSignal): Promise<PeerPlan> {
@@ -184,14 +191,26 @@ export class HttpPeer extends AskedServer implements Peer {
     offset: number,
     signal?: AbortSignal,
   ): Promise<ReadableStream<Uint8Array>> {
-    const along = plan.snapshots === undefined ? "" : `?snapshots=${plan.snapshots}`;
-    const path = `/images/${plan.volumeId}/${plan.base ?? "full"}/${plan.top}${along}`;
-    const headers: Record<string, string> = offset === 0 ? {} : {
-      range: `bytes=${offset}-`,
-      ...(plan.etag === undefined ? {} : { "if-range": plan.etag }),
-    };
-    const response = await requestFrom(this, path, { headers, once: true, signal });
+    const query = new URLSearchParams({
+      ...(plan.snapshots === undefined ? {} : { snapshots: plan.snapshots }),
+      ...(this.#compress ? { from: String(offset) } : {}),
+    });
+    const name = `/images/${plan.volumeId}/${plan.base ?? "full"}/${plan.top}`;
+    const path = query.size === 0 ? name : `${name}?${query}`;
+    const response = await requestFrom(this, path, {
+      ...(this.#compress || offset === 0 ? {} : { headers: rangeFrom(offset, plan) }),
+      encoding: this.#compress ? "zstd" : undefined,
+      once: true,
+      signal,
+    });
     try {
+      this.#checkType(response);
+      if (response.headers.get("content-encoding") === "zstd") {
+        return this.#unpacked(response, { plan, offset, signal });
+      }
+      if (this.#compress && offset > 0) {
+        throw this.#unanswered("somebody between unpacked it, and it may begin anywhere");
+      }
       const start = this.#startOf(response, plan);
       if (start > offset) throw this.#unanswered(`its bytes begin at ${start}, not at ${offset}`);
       const body = throttled(
@@ -206,11 +225,33 @@ export class HttpPeer extends AskedServer implements Peer {
     }
   }
 
-  /** The byte of a planned image with which an answer begins. @throws {UnansweredError} If it is of another. */
-  #startOf({ status, headers }: Response, { etag, byteCount }: PeerPlan): number {
+  #checkType({ headers }: Response): void {
     const type = headers.get("content-type");
     if (type !== IMAGE_TYPE) throw this.#unanswered(`it gives ${type ?? "nothing"}, not an image`);
-    const theirs = headers.get("etag")?.replace(/^W\//, "");
+  }
+
+  /** A planned image from a byte on, of an answer that is compressed. @throws {UnansweredError} If it is of another. */
+  #unpacked(
+    response: Response,
+    { plan: { etag }, offset, signal }: {
+      plan: PeerPlan;
+      offset: number;
+      signal: AbortSignal | undefined;
+    },
+  ): ReadableStream<Uint8Array> {
+    const wanted = etag === undefined ? undefined : encodedEtag(etag, "zstd", offset);
+    const theirs = tagOf(response);
+    if (wanted !== undefined && theirs !== undefined && theirs !== wanted) {
+      throw this.#unanswered(`it gives the image ${theirs}, not ${wanted} as planned`);
+    }
+    const body = bodyOf(response, this.name, { signal, patience: this.patience });
+    return recoded(throttled(body, this.#throttle), createZstdDecompress());
+  }
+
+  /** The byte of a planned image with which an answer begins. @throws {UnansweredError} If it is of another. */
+  #startOf(response: Response, { etag, byteCount }: PeerPlan): number {
+    const { status, headers } = response;
+    const theirs = tagOf(response);
     if (etag !== undefined && theirs !== undefined && theirs !== etag) {
       throw this.#unanswered(`it gives the image ${theirs}, not ${etag} as planned`);
     }
@@ -272,6 +313,16 @@ export class HttpPeer extends AskedServer implements Peer {
       });
     }
   }
+}
+
+/** Headers for a planned image from a byte on, as it is. */
+function rangeFrom(offset: number, { etag }: PeerPlan): Record<string, string> {
+  return { range: `bytes=${offset}-`, ...(etag === undefined ? {} : { "if-range": etag }) };
+}
+
+/** The entity tag of an answer, strong again where a proxy made it weak. */
+function tagOf({ headers }: Response): string | undefined {
+  return headers.get("etag")?.replace(/^W\//, "");
 }
 
 /** Longest line of an event, bytes. */

@@ -20,7 +20,7 @@ import {
 import { exists, openVolumeFile } from "../../volume/mod.ts";
 import { defineRemoteCommand } from "../command.ts";
 import { EXIT_CODES } from "../exit.ts";
-import { BYTE_RATE, PULL_RATE_OPTION, throttleOf } from "../limits.ts";
+import { BYTE_RATE, COMPRESS_OPTION, PULL_RATE_OPTION, throttleOf } from "../limits.ts";
 import { NODE_NAME, PARENT_URL, REF } from "../schemas.ts";
 import type { Terminal } from "../terminal.ts";
 import { readTrust } from "../trust.ts";
@@ -33,6 +33,7 @@ const SCHEMA = z.object({
   trust: z.string().min(1).optional(),
   "sealed-as": REF.optional(),
   "pull-rate": BYTE_RATE.optional(),
+  compress: z.boolean().optional(),
   json: z.boolean().optional(),
 });
 
@@ -59,6 +60,7 @@ has while that lasts; with it, every snapshot comes, and can be read and passed 
     "sealed-as": { value: "NAME", help: "what the origin calls the pointer; --pointer by default" },
     snapshots: { value: "all", help: "take and keep every snapshot since the replica's own" },
     "pull-rate": PULL_RATE_OPTION,
+    compress: COMPRESS_OPTION,
     json: { help: "say what was done as JSON" },
   },
   schema: SCHEMA,
@@ -66,7 +68,9 @@ has while that lasts; with it, every snapshot comes, and can be read and passed 
     const { credentials } = options;
     credentials.nameServers(options.parent);
     const throttle = throttleOf(options["pull-rate"]);
-    const parents = options.parent.map((url) => new HttpPeer(url, { credentials, throttle }));
+    const { compress } = options;
+    const peerOptions = { credentials, throttle, compress };
+    const parents = options.parent.map((url) => new HttpPeer(url, peerOptions));
     const volume = exists(path) ? openVolumeFile(path) : undefined;
     const node = new Node({
       name: options.site,

@@ -18,6 +18,7 @@ import { openVolumeFile, type Snapshot, type Volume } from "../../volume/mod.ts"
 import { defineRemoteCommand } from "../command.ts";
 import type { WithCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
+import { COMPRESS_OPTION } from "../limits.ts";
 import { requirePath } from "../local_volume.ts";
 import { NODE_NAME, PARENT_URL } from "../schemas.ts";
 import { changeLine, counted, showTime } from "../text.ts";
@@ -27,6 +28,7 @@ const SCHEMA = z.object({
   parent: PARENT_URL,
   site: NODE_NAME.optional(),
   "discard-local": z.boolean().optional(),
+  compress: z.boolean().optional(),
   json: z.boolean().optional(),
 });
 type Options = z.output<typeof SCHEMA>;
@@ -52,6 +54,7 @@ differ. Interrupted, the same command goes on.`,
     parent: { value: "URL", help: "the server to follow; needed" },
     site: { value: "NAME", help: "this node's name; the name of its file by default" },
     "discard-local": { help: "go on although something is lost" },
+    compress: COMPRESS_OPTION,
     json: { help: "what would be lost, and what was done, as JSON" },
   },
   schema: SCHEMA,
@@ -63,7 +66,7 @@ differ. Interrupted, the same command goes on.`,
     });
     const { credentials } = options;
     credentials.nameServers([options.parent]);
-    const peer = new HttpPeer(options.parent, { credentials });
+    const peer = new HttpPeer(options.parent, { credentials, compress: options.compress });
     const site = options.site ?? siteOf(path);
     const volume = openVolumeFile(path);
     const node = new Node({ name: site, path, volume });

@@ -22,7 +22,7 @@ import { exists, type Volume, type VolumeOptions } from "../../volume/mod.ts";
 import { defineRemoteCommand } from "../command.ts";
 import type { WithCredentials } from "../credentials.ts";
 import { EXIT_CODES } from "../exit.ts";
-import { LIMIT_OPTIONS, LIMIT_SHAPES, throttleOf, trafficOf } from "../limits.ts";
+import { COMPRESS_OPTION, LIMIT_OPTIONS, LIMIT_SHAPES, throttleOf, trafficOf } from "../limits.ts";
 import { keepAllMirrored, standbysOf } from "../mirroring.ts";
 import { openVolume } from "../open_volume.ts";
 import { LISTEN, NODE_NAME, PARENT_URL, REF, STANDBY_URLS } from "../schemas.ts";
@@ -62,6 +62,7 @@ const SCHEMA = z.object({
   private: z.boolean().optional(),
   "tls-cert": z.string().min(1).optional(),
   "tls-key": z.string().min(1).optional(),
+  compress: z.boolean().optional(),
   ...LIMIT_SHAPES,
 });
 type Options = z.output<typeof SCHEMA> & WithCredentials;
@@ -160,6 +161,7 @@ and goes to the first of them only.`,
     "tls-key": { value: "FILE", help: "its private key, PEM" },
     memory: { value: "SIZE", help: "block cache; 64MiB by default" },
     "local-writes": { help: "let a replica be changed, until the next image comes in" },
+    compress: COMPRESS_OPTION,
     ...LIMIT_OPTIONS,
   },
   schema: SCHEMA,
@@ -346,7 +348,8 @@ async function followParents(
 ): Promise<void> {
   const { credentials } = options;
   const throttle = throttleOf(options["pull-rate"]);
-  const parents = server.parents.map((url) => new HttpPeer(url, { credentials, throttle }));
+  const peerOptions = { credentials, throttle, compress: options.compress };
+  const parents = server.parents.map((url) => new HttpPeer(url, peerOptions));
   if (parents.length === 0) return;
   node.upstream = { parent: parents[0].name };
   const puller = new Puller(node, {

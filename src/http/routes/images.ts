@@ -41,6 +41,7 @@ const BLOCKS = z.string().max(8192).regex(
   /^\d{1,10}(-\d{1,10})?(,\d{1,10}(-\d{1,10})?)*$/,
   "it is no list of blocks such as 5,7-9",
 );
+const OFFSET = z.string().regex(/^\d{1,15}$/, "it is no number of bytes").transform(Number);
 /** Shapes of what names an image in a path. */
 export const IMAGE_PARAMS = { volume: VOLUME_ID, base: BASE, top: ID } as const;
 
@@ -51,19 +52,24 @@ imagesRoutes.get("/:volume/:base/:top", (c) => {
   const volume = volumeOf(c);
   const base = readParam(c.req.param("base"), BASE, "base");
   const top = volume.resolve(readParam(c.req.param("top"), ID, "top"));
-  const { snapshots: ranges, blocks } = readQuery(
+  const { snapshots: ranges, blocks, from } = readQuery(
     c,
-    z.strictObject({ snapshots: RANGES.optional(), blocks: BLOCKS.optional() }),
+    z.strictObject({
+      snapshots: RANGES.optional(),
+      blocks: BLOCKS.optional(),
+      from: OFFSET.optional(),
+    }),
   );
+  const options = { immutable: true, from, traffic: c.get("options").traffic };
   if (blocks !== undefined) {
     const image = imageOfBlocks(volume, top, blocksOfList(volume, top, blocks), blocks);
-    return imageResponse(c.req.raw, image, { immutable: true, traffic: c.get("options").traffic });
+    return imageResponse(c.req.raw, image, options);
   }
   const since = base === "full" ? undefined : baseOf(volume, base, top);
   const image = ranges === undefined
     ? imageOf(volume, top, since?.base, since?.state)
     : imageOfRanges(volume, { ranges, top, ...since });
-  return imageResponse(c.req.raw, image, { immutable: true, traffic: c.get("options").traffic });
+  return imageResponse(c.req.raw, image, options);
 });
 
 imagesRoutes.get("/:volume", (c) => {
