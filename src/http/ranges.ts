@@ -30,6 +30,23 @@ export function parseRange(header: string | null | undefined, size: number): Ran
   return start >= size ? "unsatisfiable" : { start, end: last + 1 };
 }
 
+/** Headers that make an answer depend on what the client has or wants. */
+const CONDITIONS: ReadonlySet<string> = new Set([
+  "range",
+  "if-range",
+  "if-match",
+  "if-none-match",
+  "if-modified-since",
+  "if-unmodified-since",
+]);
+
+/** Whether a request asks for all of a representation, whatever the client has: one look at its headers. */
+export function isPlain({ method, headers }: Request): boolean {
+  if (method !== "GET") return false;
+  for (const [name] of headers) if (CONDITIONS.has(name)) return false;
+  return true;
+}
+
 /** What a client knows of a representation, and what it is. */
 export interface Validators {
   /** Strong entity tag with quotes. */

@@ -12,7 +12,9 @@
  * @module
  */
 
+import { isAscii } from "node:buffer";
 import type { Content } from "./file_response.ts";
+import type { ByteRange } from "./ranges.ts";
 
 const MAX_BYTES = 16 * 2 ** 20;
 const MAX_FILES = 8192;
@@ -20,7 +22,19 @@ const MAX_FILES = 8192;
 /** A file with what answers say of it. */
 export interface ReadyFile {
   readonly content: Content;
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** ASCII as a string: the runtime makes a copy of bytes for each answer. */
+  readonly body: string | Uint8Array<ArrayBuffer>;
+}
+
+/** A file, ready. @param bytes All of it. */
+export function readyFile(content: Content, bytes: Uint8Array<ArrayBuffer>): ReadyFile {
+  return { content, body: isAscii(bytes) ? new TextDecoder().decode(bytes) : bytes };
+}
+
+/** A part of it. */
+export function partOf({ body }: ReadyFile, { start, end }: ByteRange): Uint8Array<ArrayBuffer> {
+  const bytes = typeof body === "string" ? new TextEncoder().encode(body) : body;
+  return bytes.subarray(start, end);
 }
 
 /** See the module. */
@@ -43,11 +57,11 @@ export class ReadyFiles {
     }
     if (this.#files.has(address)) return;
     this.#files.set(address, file);
-    this.#bytes += file.bytes.length;
-    for (const [oldest, { bytes }] of this.#files) {
+    this.#bytes += file.body.length;
+    for (const [oldest, { body }] of this.#files) {
       if (this.#bytes <= MAX_BYTES && this.#files.size <= MAX_FILES) break;
       this.#files.delete(oldest);
-      this.#bytes -= bytes.length;
+      this.#bytes -= body.length;
     }
   }
 }

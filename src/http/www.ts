@@ -16,7 +16,8 @@ import {
   SMALL_BYTES,
 } from "./file_response.ts";
 import { pathAsSent } from "./limits.ts";
-import { type ReadyFile, ReadyFiles } from "./ready_files.ts";
+import { isPlain } from "./ranges.ts";
+import { partOf, type ReadyFile, readyFile, ReadyFiles } from "./ready_files.ts";
 import { pathOf } from "./routes/files.ts";
 import { safeFields } from "./safe_headers.ts";
 
@@ -64,7 +65,7 @@ export class ContentServer {
       }
       const content = contentOf(view, found);
       const bytes = bytesOf(view, ino, { start: 0, end: size });
-      const ready = { content, bytes };
+      const ready = readyFile(content, bytes);
       this.#ready.keep(release, pathAsSent(request.url), ready);
       return answerWith(request, ready);
     } finally {
@@ -89,8 +90,10 @@ function fileAt(url: string, { fs }: View): { info: FileInfo; name: string } | R
   return { info: index, name };
 }
 
-function answerWith(request: Request, { content, bytes }: ReadyFile): Response {
-  return contentResponse(request, content, ({ start, end }) => bytes.subarray(start, end));
+function answerWith(request: Request, file: ReadyFile): Response {
+  const { content, body } = file;
+  if (isPlain(request)) return new Response(body, { headers: content.whole });
+  return contentResponse(request, content, (range) => partOf(file, range));
 }
 
 function refusalOf(error: unknown): Response {

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
 import { INO } from "../../src/format/mod.ts";
-import { ReadyFiles } from "../../src/http/ready_files.ts";
+import { readyFile, ReadyFiles } from "../../src/http/ready_files.ts";
 import { ContentServer } from "../../src/http/www.ts";
 import { json, makeNode } from "./helpers.ts";
 
@@ -169,7 +169,8 @@ Deno.test("what the content-only server keeps is answered like what it reads, an
   const ask = async (path: string, headers: HeadersInit = {}, method = "GET") => {
     const response = site.answer(new Request(`http://localhost${path}`, { method, headers }));
     const fields = [...response.headers].filter(([name]) => name !== "etag");
-    return { status: response.status, fields, text: await response.text() };
+    const bytes = await response.bytes();
+    return { status: response.status, fields, bytes, text: new TextDecoder().decode(bytes) };
   };
   const asked = async (path: string) => [
     await ask(path),
@@ -180,8 +181,9 @@ Deno.test("what the content-only server keeps is answered like what it reads, an
     await ask(path, { "if-match": '"other"' }),
   ];
   const large = "x".repeat(70_000);
-  await origin.publish("june3", { "a.html": "june3", "dir/index.html": "home", large });
-  for (const path of ["/a.html", "/dir/", "/a.html?query", "/%61.html", "/large"]) {
+  const noise = Uint8Array.from({ length: 5 }, (_, i) => 253 + i);
+  await origin.publish("june3", { "a.html": "june3", "dir/index.html": "home", large, noise });
+  for (const path of ["/a.html", "/dir/", "/a.html?query", "/%61.html", "/large", "/noise"]) {
     const fresh = await asked(path);
     assertEquals(await asked(path), fresh, path);
     const behind = path === "/large" ? 206 : 416;
@@ -203,7 +205,7 @@ Deno.test("no more files are kept ready than there is memory for, and those kept
   const ready = new ReadyFiles();
   const content = { etag: '""', lastModified: 0, size: 0, headers: [], whole: [] };
   const keep = (address: string, size: number) =>
-    ready.keep("june3", address, { content, bytes: new Uint8Array(size) });
+    ready.keep("june3", address, readyFile(content, new Uint8Array(size).fill(200)));
   const has = (address: string) => ready.find("june3", address) !== undefined;
   for (let i = 0; i < 300; i++) keep(`/${i}`, 65_536);
   assertEquals([has("/43"), has("/44"), has("/299")], [false, true, true]);
@@ -211,7 +213,7 @@ Deno.test("no more files are kept ready than there is memory for, and those kept
   assertEquals([has("/299"), has("/small0"), has("/small8191")], [false, true, true]);
   keep("/small5", 1);
   assertEquals(ready.find("june5", "/small5"), undefined);
-  ready.keep("june5", "/a", { content, bytes: new Uint8Array(1) });
+  ready.keep("june5", "/a", readyFile(content, new Uint8Array(1)));
   assertEquals(has("/small5"), false);
 });
 
