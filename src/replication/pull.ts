@@ -82,6 +82,12 @@ export type PullResult =
     | ({ readonly kind: "full" | "increment"; readonly parent: string } & Applied)
   );
 
+/** What a parent would send. */
+interface Offer {
+  readonly peer: Peer;
+  readonly plan: PeerPlan;
+}
+
 /** See the module. One pull at a time: callers that come while one runs get its result. */
 export class Puller {
   readonly #node: Node;
@@ -174,15 +180,22 @@ export class Puller {
     }
   }
 
-  /** The first parent, in order of preference, that can serve; all are asked again where that may help. */
-  async #ask(signal: AbortSignal): Promise<{ peer: Peer; plan: PeerPlan }> {
+  /**
+   * The first parent, in order of preference, that can serve; all are asked again where that may help. A full
+   * image in the place of an increment is taken only when no other parent has the increment, and none of
+   * them is only silent for now.
+   */
+  async #ask(signal: AbortSignal): Promise<Offer> {
     const patience = this.#patience;
     for (let round = 1;; round++) {
       const failures: unknown[] = [];
+      let full: Offer | undefined;
       for (const peer of this.#inOrder()) {
         this.#node.watch.enter("asking", peer.name);
         try {
-          return { peer, plan: await this.#askOne(peer, signal) };
+          const plan = await this.#askOne(peer, signal);
+          if (this.#isAllAgain(plan)) full ??= { peer, plan };
+          else if (full === undefined || full.plan.top === plan.top) return { peer, plan };
         } catch (error) {
           signal.throwIfAborted();
           failures.push(error);
@@ -191,11 +204,20 @@ export class Puller {
       // One that says "not now" itself is asked again with the next pull, or when it announces a master.
       const passing = failures.filter((one) => one instanceof UnansweredError && isPassing(one))
         .sort((a, b) => askedMsOf(b) - askedMsOf(a));
-      if (passing.length === 0 || round >= patience.attempts) throw noneOf(failures);
+      if (passing.length === 0 || round >= patience.attempts) {
+        if (full !== undefined) return full;
+        throw noneOf(failures);
+      }
       this.#node.watch.enter("asking");
       await patience.pause(waitMsOf(patience, round, passing[0]), signal);
       signal.throwIfAborted();
     }
+  }
+
+  /** Whether a plan is all of a release, although another one is here. */
+  #isAllAgain({ base, top }: PeerPlan): boolean {
+    const current = this.#node.volumeIfAny?.current;
+    return current !== undefined && base === undefined && top !== current.id;
   }
 
   /** What a parent would send, if that may be taken. */

@@ -3,7 +3,7 @@
  */
 
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { PATIENCE, VolcastError } from "../../src/core/mod.ts";
+import { PATIENCE, type Patience, VolcastError } from "../../src/core/mod.ts";
 import { INO } from "../../src/format/mod.ts";
 import { Access, createApp, HttpPeer, Traffic } from "../../src/http/mod.ts";
 import { Node, Puller } from "../../src/replication/mod.ts";
@@ -23,6 +23,8 @@ class Family implements AsyncDisposable {
   readonly #nodes = new Map<string, Node>();
   /** Who cannot be reached. */
   readonly down = new Set<string>();
+  /** Who knows no snapshot but its own, and says so. */
+  readonly forgetful = new Set<string>();
 
   async origin(): Promise<Volume> {
     const path = `${this.directory}/origin.vol`;
@@ -39,16 +41,19 @@ class Family implements AsyncDisposable {
 
   /** One pull of a site's from these parents. */
   async pull(site: Node, ...parents: string[]): Promise<string> {
+    await this.puller(site, { attempts: 1 }, ...parents).pull();
+    return site.volume.current.name;
+  }
+
+  puller(site: Node, how: Partial<Patience>, ...parents: string[]): Puller {
     const peers = parents.map((name) =>
       new HttpPeer(`http://${name}`, {
         token: "of-somebody",
         fetch: (input, init) => this.#fetch(String(input), init),
       })
     );
-    const patience = { ...PATIENCE, attempts: 1, firstMs: 1 };
-    const puller = new Puller(site, { parents: peers, patience, drainMs: 0 });
-    await puller.pull();
-    return site.volume.current.name;
+    const patience = { ...PATIENCE, firstMs: 1, ...how };
+    return new Puller(site, { parents: peers, patience, drainMs: 0 });
   }
 
   async #fetch(url: string, init: RequestInit | undefined): Promise<Response> {
@@ -60,7 +65,13 @@ class Family implements AsyncDisposable {
       version: "test",
       onShutdown: () => () => {},
     }, () => {});
-    return await app.fetch(new Request(url, init));
+    if (!this.forgetful.has(hostname)) return await app.fetch(new Request(url, init));
+    const asked = new URL(url);
+    asked.searchParams.delete("since");
+    const response = await app.fetch(new Request(asked, init));
+    const kind = response.headers.get("volcast-image");
+    if (kind !== null) response.headers.set("volcast-image", `${kind}; because=unknown`);
+    return response;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -142,6 +153,37 @@ Deno.test("a parent that was not told when master was moved is not taken for the
   const error = await assertRejects(() => family.pull(site, "parent"), VolcastError);
   assert(error.message.includes("it is behind, at 'r2'"), error.message);
   assertEquals(site.volume.current.name, "r1");
+});
+
+Deno.test("all of a release comes only when no parent has what is new in it, and none is silent for now", async () => {
+  await using family = new Family();
+  const origin = await family.origin();
+  const [lyon, site] = [family.site("lyon"), family.site("site")];
+  await publish(origin, "r1");
+  await family.pull(site, "origin");
+  family.forgetful.add("lyon");
+  const next = async (name: string) => {
+    await publish(origin, name);
+    await family.pull(lyon, "origin");
+  };
+  await next("r2");
+  const pulled = async (pause: () => void) => {
+    const patience = { attempts: 3, pause: () => Promise.resolve(pause()) };
+    const { kind } = await family.puller(site, patience, "lyon", "origin").pull();
+    return [kind, site.volume.current.name];
+  };
+  assertEquals(await pulled(() => {}), ["increment", "r2"]);
+  await next("r3");
+  family.down.add("origin");
+  assertEquals(await pulled(() => family.down.delete("origin")), ["increment", "r3"]);
+  // Who has it not, and is behind, is no reason to stay there.
+  await next("r4");
+  await moveMaster(origin, "r3");
+  assertEquals(await pulled(() => {}), ["full", "r4"]);
+  await moveMaster(origin, "r4");
+  await next("r5");
+  family.down.add("origin");
+  assertEquals(await pulled(() => {}), ["full", "r5"]);
 });
 
 Deno.test("a site follows on where its parent was promoted, published nothing, and follows again", async () => {
