@@ -3,13 +3,14 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { HttpPeer, HttpStandby, startServer, Throttle, Traffic } from "../../src/http/mod.ts";
+import { HttpPeer, HttpStandby, Throttle, Traffic } from "../../src/http/mod.ts";
 import { Mirror, Node, Puller } from "../../src/replication/mod.ts";
 import { until } from "../e2e/harness.ts";
 import { MirrorPair } from "../helpers/mirrors.ts";
 import { Random } from "../helpers/random.ts";
 import { VirtualClock } from "../helpers/virtual_clock.ts";
 import { type Fixture, makeNode } from "./helpers.ts";
+import { serveNode } from "./served.ts";
 
 const RATE = 2 ** 20;
 const BYTES = 3 * 2 ** 19;
@@ -29,15 +30,7 @@ async function serving(
   await using origin = await makeNode();
   await origin.publish("june3", { "small.txt": "hello", "big.bin": noise(BYTES) });
   const listen = { hostname: "127.0.0.1", port: 0 };
-  const server = startServer(origin.node, {
-    listen,
-    www: listen,
-    tokens: {},
-    version: "test",
-    log: () => {},
-    traffic,
-    graceMs: 1000,
-  });
+  const server = serveNode(origin.node, { listen, www: listen, traffic });
   try {
     await use({ url: server.url, www: server.wwwUrl!, origin });
   } finally {
@@ -136,13 +129,7 @@ Deno.test("a site takes an image at its rate, and what it pulls is right", () =>
 Deno.test("a mirror sends at its rate", async () => {
   await using pair = await MirrorPair.make(64 * 2 ** 20);
   pair.startStandby();
-  const server = startServer(pair.standby, {
-    listen: { hostname: "127.0.0.1", port: 0 },
-    tokens: {},
-    version: "test",
-    log: () => {},
-    graceMs: 1000,
-  });
+  const server = serveNode(pair.standby);
   try {
     const clock = new VirtualClock();
     const throttle = new Throttle(RATE, clock);

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { createZstdDecompress, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { VolcastError } from "../../src/core/mod.ts";
-import { HttpPeer, startServer } from "../../src/http/mod.ts";
+import { HttpPeer } from "../../src/http/mod.ts";
 import { recoded } from "../../src/http/recoded.ts";
 import { Node, Puller } from "../../src/replication/mod.ts";
 import { until } from "../e2e/harness.ts";
@@ -14,6 +14,7 @@ import { Random } from "../helpers/random.ts";
 import { collect, streamOf } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
 import { type Fixture, makeNode } from "./helpers.ts";
+import { serveNode } from "./served.ts";
 
 const TEXT = "a line of a page that is like others\n".repeat(60_000);
 
@@ -28,13 +29,7 @@ interface Place {
 /** An origin behind a line, and a site that has nothing yet. */
 async function withSite(use: (place: Place) => Promise<void>): Promise<void> {
   await using origin = await makeNode({ blocks: 32_768 });
-  const server = startServer(origin.node, {
-    listen: { hostname: "127.0.0.1", port: 0 },
-    tokens: {},
-    version: "test",
-    log: () => {},
-    graceMs: 1000,
-  });
+  const server = serveNode(origin.node);
   await using line = new Proxy(Number(new URL(server.url).port), { counts: "server" });
   const directory = await Deno.makeTempDir({ prefix: "volcast-compress-" });
   const site = new Node({ name: "paris", path: `${directory}/paris.vol` });

@@ -9,7 +9,7 @@ import type { TreeEntry } from "../../src/archive/mod.ts";
 import { HttpTarget } from "../../src/cli/http_target.ts";
 import { openImage } from "../../src/cli/image_source.ts";
 import { UnansweredError, VolcastError } from "../../src/core/mod.ts";
-import { HttpPeer, HttpStandby, startServer } from "../../src/http/mod.ts";
+import { HttpPeer, HttpStandby } from "../../src/http/mod.ts";
 import { applyImage, healFrom } from "../../src/image/mod.ts";
 import { Mirror, Node, Puller, type PullResult } from "../../src/replication/mod.ts";
 import { MemoryStore } from "../../src/store/mod.ts";
@@ -18,7 +18,7 @@ import { Line, type Outcome } from "../helpers/fault_matrix.ts";
 import { MirrorPair } from "../helpers/mirrors.ts";
 import { TestPatience } from "../helpers/patience.ts";
 import { test } from "../helpers/strict.ts";
-import { type Served, served } from "./served.ts";
+import { type Served, served, serveNode } from "./served.ts";
 
 /** A site behind a line to an origin. */
 class Site implements AsyncDisposable {
@@ -150,13 +150,7 @@ async function lyonOf(
   const path = `${directory}/lyon.vol`;
   const node = new Node({ name: "lyon", path });
   await new Puller(node, { parents: [new HttpPeer(origin.url)], drainMs: 0 }).pull();
-  const server = startServer(node, {
-    listen: { hostname: "127.0.0.1", port: 0 },
-    tokens: {},
-    version: "test",
-    log: () => {},
-    graceMs: 1000,
-  });
+  const server = serveNode(node);
   return {
     url: server.url,
     async close(): Promise<void> {
@@ -242,13 +236,7 @@ test("hearing a parent meets every fault", async () => {
 test("rounds of a mirror meet every fault", async () => {
   await using pair = await MirrorPair.make(64 * 2 ** 20);
   pair.startStandby();
-  const server = startServer(pair.standby, {
-    listen: { hostname: "127.0.0.1", port: 0 },
-    tokens: {},
-    version: "test",
-    log: () => {},
-    graceMs: 1000,
-  });
+  const server = serveNode(pair.standby);
   try {
     await using line = new Line(server.url);
     const { patience } = line;

@@ -1,12 +1,13 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { PATIENCE, VolcastError } from "../../src/core/mod.ts";
-import { HttpPeer, type Limits, startServer, Traffic } from "../../src/http/mod.ts";
+import { HttpPeer, type Limits, Traffic } from "../../src/http/mod.ts";
 import { clientOf, RateLimit } from "../../src/http/rate_limit.ts";
 import { Node, Puller } from "../../src/replication/mod.ts";
 import { until } from "../e2e/harness.ts";
 import { RawConnection, rawHead } from "../helpers/raw_http.ts";
 import { Random } from "../helpers/random.ts";
 import { type Fixture, makeNode } from "./helpers.ts";
+import { serveNode } from "./served.ts";
 
 /** A real server of a node in memory. */
 async function serving(
@@ -17,14 +18,11 @@ async function serving(
   await origin.publish("june3", { "index.html": "hello", "big.bin": noise(12 * 2 ** 20) });
   const traffic = new Traffic(limits);
   const listen = { hostname: "127.0.0.1", port: 0 };
-  const server = startServer(origin.node, {
+  const server = serveNode(origin.node, {
     listen,
     www: listen,
-    tokens: {},
-    version: "test",
     log: (text) => origin.log.push(text),
     traffic,
-    graceMs: 1000,
   });
   try {
     await use({ url: server.url, www: server.wwwUrl!, origin, traffic });

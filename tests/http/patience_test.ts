@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { HttpTarget } from "../../src/cli/http_target.ts";
 import { PATIENCE, UnansweredError, VolcastError, waitMsOf } from "../../src/core/mod.ts";
-import { HttpPeer, HttpStandby, startServer } from "../../src/http/mod.ts";
+import { HttpPeer, HttpStandby } from "../../src/http/mod.ts";
 import { retryAfterMsOf } from "../../src/http/retry_after.ts";
 import { follow, Node, type Peer, Puller, type PullResult } from "../../src/replication/mod.ts";
 import { type Fault, FAULTS, FaultyProxy } from "../helpers/faulty_proxy.ts";
@@ -10,7 +10,7 @@ import { TestPatience } from "../helpers/patience.ts";
 import { Random } from "../helpers/random.ts";
 import { test } from "../helpers/strict.ts";
 import { until } from "../helpers/until.ts";
-import { type Served, served } from "./served.ts";
+import { type Served, served, serveNode } from "./served.ts";
 
 test("waitMsOf leaves all of a wait to chance, up to a limit that doubles", () => {
   const at = (chance: number) => ({ ...PATIENCE, random: () => chance });
@@ -228,13 +228,7 @@ test("the watchdog ends a pull in which nothing happens, and says in which phase
 
 test("/status and /metrics say what a pull does, since when, and how the last ones went", async () => {
   await withSite(async ({ node, origin, line }) => {
-    const server = startServer(node, {
-      listen: { hostname: "127.0.0.1", port: 0 },
-      tokens: {},
-      version: "test",
-      log: () => {},
-      graceMs: 1000,
-    });
+    const server = serveNode(node);
     const { proxy, patience } = line;
     const log: string[] = [];
     const parents = [new HttpPeer(proxy.url, { patience })];

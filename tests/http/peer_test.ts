@@ -1,8 +1,9 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
-import { HttpPeer, startServer } from "../../src/http/mod.ts";
+import { HttpPeer } from "../../src/http/mod.ts";
 import { watched } from "../../src/http/patience.ts";
 import { makeNode } from "./helpers.ts";
+import { serveNode } from "./served.ts";
 
 Deno.test("watched ends a stream on which nothing comes as soon as its signal fires", async () => {
   let cancelled = false;
@@ -20,13 +21,7 @@ Deno.test("watched ends a stream on which nothing comes as soon as its signal fi
 Deno.test("HttpPeer plans, opens, confirms, hears events, and lets go when told", async () => {
   await using origin = await makeNode();
   const june3 = await origin.publish("june3", { a: "one" });
-  const server = startServer(origin.node, {
-    listen: { hostname: "127.0.0.1", port: 0 },
-    tokens: {},
-    version: "test",
-    log: () => {},
-    graceMs: 1000,
-  });
+  const server = serveNode(origin.node);
   const peer = new HttpPeer(server.url);
   const plan = await peer.plan({ site: "paris" });
   assertEquals([plan.top, plan.topName, plan.base], [june3, "june3", undefined]);

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { startServer } from "../../src/http/mod.ts";
+import { type RunningServer, type ServerOptions, startServer } from "../../src/http/mod.ts";
 import type { Node } from "../../src/replication/mod.ts";
 import type { Volume } from "../../src/volume/mod.ts";
 import { VolcastError } from "../../src/core/mod.ts";
@@ -22,19 +22,25 @@ export interface Served extends AsyncDisposable {
   publish(): Promise<string>;
 }
 
+/** Serves a node on this host, to everybody. @param options What is to be otherwise. */
+export function serveNode(node: Node, options: Partial<ServerOptions> = {}): RunningServer {
+  return startServer(node, {
+    listen: { hostname: "127.0.0.1", port: 0 },
+    tokens: {},
+    version: "test",
+    log: () => {},
+    graceMs: 1000,
+    ...options,
+  });
+}
+
 /** Bytes of a file that changes; a few frames of blocks are several. */
 const FILE_BYTES = 60_000;
 
 /** Starts one. */
 export async function served(seed = 1): Promise<Served> {
   const fixture = await makeNode({ blocks: 65_536 });
-  const server = startServer(fixture.node, {
-    listen: { hostname: "127.0.0.1", port: 0 },
-    tokens: {},
-    version: "test",
-    log: () => {},
-    graceMs: 1000,
-  });
+  const server = serveNode(fixture.node);
   const random = new Random(seed);
   const { volume } = fixture;
   let count = 0;

@@ -4,12 +4,13 @@
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { VolcastError } from "../../src/core/mod.ts";
-import { HttpStandby, type RunningServer, startServer } from "../../src/http/mod.ts";
+import { HttpStandby, type RunningServer } from "../../src/http/mod.ts";
 import { Image } from "../../src/image/mod.ts";
 import { keepMirrored, Mirror } from "../../src/replication/mod.ts";
 import { MirrorPair } from "../helpers/mirrors.ts";
 import { bytesOf, streamOf } from "../helpers/streams.ts";
 import { test } from "../helpers/strict.ts";
+import { serveNode } from "./served.ts";
 
 /** A pair whose standby is reached over HTTP. */
 async function serving(
@@ -19,12 +20,9 @@ async function serving(
   await using pair = await MirrorPair.make(64 * 2 ** 20);
   Object.assign(pair.standbyOptions, options.receiver);
   pair.startStandby();
-  const server = startServer(pair.standby, {
-    listen: { hostname: "127.0.0.1", port: 0 },
+  const server = serveNode(pair.standby, {
     tokens: options.token === undefined ? {} : { admin: options.token },
-    version: "test",
     log: (text) => options.log?.push(text),
-    graceMs: 1000,
   });
   try {
     await work(pair, server);
@@ -156,12 +154,7 @@ test("keepMirrored goes on through failures, ends what is stuck, and says how it
     await pair.change(["a"], 100_000);
     const mirror = new Mirror(pair.source, new HttpStandby(url));
     pair.source.mirrors.push(mirror);
-    const source = startServer(pair.source, {
-      listen: { hostname: "127.0.0.1", port: 0 },
-      tokens: {},
-      version: "test",
-      log: () => {},
-    });
+    const source = serveNode(pair.source);
     const stopping = new AbortController();
     const running = keepMirrored(mirror, {
       everyMs: 10,

@@ -4,7 +4,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/
 import { tarFromEntries, type TreeEntry } from "../../src/archive/mod.ts";
 import { PATIENCE, VolcastError } from "../../src/core/mod.ts";
 import { INO } from "../../src/format/mod.ts";
-import { HttpPeer, type RunningServer, startServer } from "../../src/http/mod.ts";
+import { HttpPeer, type RunningServer } from "../../src/http/mod.ts";
 import { historyHeader, parseHistory } from "../../src/http/history_header.ts";
 import {
   follow,
@@ -23,6 +23,7 @@ import {
   type Volume,
 } from "../../src/volume/mod.ts";
 import { until } from "../helpers/until.ts";
+import { serveNode } from "./served.ts";
 
 const TOKEN = "test-token";
 const ADMIN = { authorization: `Bearer ${TOKEN}` } as const;
@@ -53,13 +54,7 @@ class World implements AsyncDisposable {
   }
 
   #serve(node: Node): Served {
-    const server = startServer(node, {
-      listen: { hostname: "127.0.0.1", port: 0 },
-      tokens: { admin: TOKEN },
-      version: "test",
-      log: () => {},
-      graceMs: 100,
-    });
+    const server = serveNode(node, { tokens: { admin: TOKEN }, graceMs: 100 });
     const served = { node, server };
     this.all.push(served);
     return served;
