@@ -7,46 +7,7 @@
 import { closestString } from "@std/text/closest-string";
 import { messageOf, VolcastError } from "../core/mod.ts";
 import { type Command, helpOf, runCommand } from "./command.ts";
-import { applyCommand } from "./commands/apply_command.ts";
-import { catCommand } from "./commands/cat_command.ts";
-import { copyCommand } from "./commands/copy_command.ts";
-import { demoCommand } from "./commands/demo_command.ts";
-import { diffCommand } from "./commands/diff_command.ts";
-import { exportCommand } from "./commands/export_command.ts";
-import { fsckCommand } from "./commands/fsck_command.ts";
-import { imageCommand } from "./commands/image_command.ts";
-import { importCommand } from "./commands/import_command.ts";
-import { infoCommand } from "./commands/info_command.ts";
-import { initCommand } from "./commands/init_command.ts";
-import { lsCommand } from "./commands/ls_command.ts";
-import { keygenCommand } from "./commands/keygen_command.ts";
-import { mirrorCommand } from "./commands/mirror_command.ts";
-import { planCommand } from "./commands/plan_command.ts";
-import { pointerListCommand } from "./commands/pointer_list_command.ts";
-import { pointerSetCommand } from "./commands/pointer_set_command.ts";
-import { promoteCommand } from "./commands/promote_command.ts";
-import { publishCommand } from "./commands/publish_command.ts";
-import { pullCommand } from "./commands/pull_command.ts";
-import { reintegrateCommand } from "./commands/reintegrate_command.ts";
-import { repairCommand } from "./commands/repair_command.ts";
-import { resyncCommand } from "./commands/resync_command.ts";
-import { sealCommand } from "./commands/seal_command.ts";
-import { serveCommand } from "./commands/serve_command.ts";
-import { snapshotCreateCommand } from "./commands/snapshot_create_command.ts";
-import { snapshotDeleteCommand } from "./commands/snapshot_delete_command.ts";
-import { snapshotListCommand } from "./commands/snapshot_list_command.ts";
-import { snapshotShadowCommand } from "./commands/snapshot_shadow_command.ts";
-import { statCommand } from "./commands/stat_command.ts";
-import { statusCommand } from "./commands/status_command.ts";
-import { tapeExtractCommand } from "./commands/tape_extract_command.ts";
-import { tapeListCommand } from "./commands/tape_list_command.ts";
-import { tapeReadCommand } from "./commands/tape_read_command.ts";
-import { tapeWriteCommand } from "./commands/tape_write_command.ts";
-import { tokenCreateCommand } from "./commands/token_create_command.ts";
-import { tokenListCommand } from "./commands/token_list_command.ts";
-import { tokenRevokeCommand } from "./commands/token_revoke_command.ts";
-import { verifyCommand } from "./commands/verify_command.ts";
-import { versionCommand } from "./commands/version_command.ts";
+import { allCommands, COMMAND_NAMES, commandIn } from "./command_table.ts";
 import { EXIT_CODES, exitCodeOf, exitCodeTable } from "./exit.ts";
 import { Interrupted, INTERRUPTED_CODE } from "./interrupt.ts";
 import { Terminal } from "./terminal.ts";
@@ -54,50 +15,6 @@ import { table } from "./text.ts";
 import { VERSION } from "./version.ts";
 
 export { Terminal } from "./terminal.ts";
-
-/** All commands, in the order of the help: the way of a release from a directory to the edge. */
-export const COMMANDS: readonly Command[] = [
-  initCommand,
-  importCommand,
-  exportCommand,
-  publishCommand,
-  lsCommand,
-  catCommand,
-  statCommand,
-  snapshotCreateCommand,
-  snapshotListCommand,
-  snapshotShadowCommand,
-  snapshotDeleteCommand,
-  pointerSetCommand,
-  pointerListCommand,
-  diffCommand,
-  planCommand,
-  imageCommand,
-  applyCommand,
-  copyCommand,
-  tapeWriteCommand,
-  tapeReadCommand,
-  tapeListCommand,
-  tapeExtractCommand,
-  serveCommand,
-  pullCommand,
-  promoteCommand,
-  resyncCommand,
-  mirrorCommand,
-  reintegrateCommand,
-  tokenCreateCommand,
-  tokenListCommand,
-  tokenRevokeCommand,
-  keygenCommand,
-  sealCommand,
-  verifyCommand,
-  statusCommand,
-  fsckCommand,
-  repairCommand,
-  infoCommand,
-  demoCommand,
-  versionCommand,
-];
 
 /**
  * Runs a command line.
@@ -116,7 +33,7 @@ export async function main(args: readonly string[], terminal = new Terminal()): 
 async function dispatch(args: readonly string[], terminal: Terminal): Promise<number> {
   const [first, ...rest] = args;
   if (first === undefined || first === "--help" || first === "-h") {
-    terminal.print(overview());
+    terminal.print(await overview());
     return EXIT_CODES.done;
   }
   if (first === "--version" || first === "-V") {
@@ -124,34 +41,30 @@ async function dispatch(args: readonly string[], terminal: Terminal): Promise<nu
     return EXIT_CODES.done;
   }
   if (first === "help") {
-    terminal.print(helpFor(rest));
+    terminal.print(await helpFor(rest));
     return EXIT_CODES.done;
   }
-  const command = find(args);
+  const command = await commandIn(args);
   if (command !== undefined) {
     return await runCommand(command, args.slice(command.name.length), terminal);
   }
   if (groupOf(first).length > 0 && (rest.length === 0 || /^(-h|--help)$/.test(rest[0]))) {
-    terminal.print(helpFor([first]));
+    terminal.print(await helpFor([first]));
     return EXIT_CODES.done;
   }
   throw unknownCommand(args);
 }
 
-function find(words: readonly string[]): Command | undefined {
-  return COMMANDS.find(({ name }) => name.every((word, i) => words[i] === word));
+/** The names of the commands whose first of two words this is. */
+function groupOf(word: string): readonly string[] {
+  return COMMAND_NAMES.filter((name) => name.startsWith(`${word} `));
 }
 
-/** The commands whose first of two words this is. */
-function groupOf(word: string): readonly Command[] {
-  return COMMANDS.filter(({ name }) => name.length > 1 && name[0] === word);
-}
-
-function helpFor(words: readonly string[]): string {
-  if (words.length === 0) return overview();
-  const command = find(words);
+async function helpFor(words: readonly string[]): Promise<string> {
+  if (words.length === 0) return await overview();
+  const command = await commandIn(words);
   if (command !== undefined) return helpOf(command);
-  const group = groupOf(words[0]);
+  const group = (await allCommands()).filter(({ name }) => name.length > 1 && name[0] === words[0]);
   if (group.length === 0 || words.length > 1) throw unknownCommand(words);
   return [
     `Usage: volcast ${words[0]} ${group.map(({ name }) => name[1]).join("|")} ...`,
@@ -162,13 +75,13 @@ function helpFor(words: readonly string[]): string {
   ].join("\n");
 }
 
-function overview(): string {
+async function overview(): Promise<string> {
   return [
     `volcast ${VERSION}: snapshots of a file system, published to many places over HTTP`,
     "",
     "Usage: volcast COMMAND ...",
     "",
-    ...listOf(COMMANDS),
+    ...listOf(await allCommands()),
     "",
     "VOLUME is a path, or the URL of a server where it makes sense.",
     "",
@@ -191,7 +104,7 @@ function unknownCommand(words: readonly string[]): VolcastError {
   // Of two words, both count if the first begins a group.
   const group = groupOf(words[0]);
   const given = words.slice(0, group.length > 0 ? 2 : 1).join(" ");
-  const names = (group.length > 0 ? group : COMMANDS).map(({ name }) => name.join(" "));
+  const names = group.length > 0 ? group : COMMAND_NAMES;
   const groups = group.length > 0 ? [] : names.map((name) => name.split(" ")[0]);
   const nearest = closestString(given, [...new Set([...names, ...groups])]);
   return new VolcastError(

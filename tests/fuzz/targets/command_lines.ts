@@ -7,7 +7,7 @@
 
 import { parseExpression } from "../../../src/core/mod.ts";
 import { siteTokensFromEnvironment } from "../../../src/cli/environment.ts";
-import { COMMANDS } from "../../../src/cli/mod.ts";
+import { allCommands } from "../../../src/cli/command_table.ts";
 import { BYTE_SIZE, DURATION_MS } from "../../../src/cli/units.ts";
 import { volcast } from "../../helpers/cli.ts";
 import type { Random } from "../../helpers/random.ts";
@@ -15,6 +15,7 @@ import { makeScene } from "../scene.ts";
 import type { Input, Step, Target } from "../target.ts";
 import type { Watch } from "../watch.ts";
 
+const COMMANDS = await allCommands();
 /** They go on until they are stopped. */
 const ENDLESS = ["serve", "demo", "mirror"];
 const WORDS = [
