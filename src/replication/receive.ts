@@ -22,6 +22,9 @@ import {
 } from "../volume/mod.ts";
 import type { Node } from "./node.ts";
 
+/** Least time between two events that tell how far an image is, ms: every site below hears each of them. */
+const TELL_MS = 250;
+
 /** What is known of an image before it comes. */
 export interface IncomingImage {
   readonly volumeId: string;
@@ -65,6 +68,7 @@ export async function receiveImage(
 ): Promise<Applied> {
   const { signal, drainMs = 10_000, accept, authenticate } = options;
   const { top } = image;
+  let toldAt = -Infinity;
   const applyOptions: ApplyOptions = {
     drainMs,
     isOverLine: true,
@@ -74,6 +78,9 @@ export async function receiveImage(
     progress: (done, total) => {
       node.transfer = { top, done, total };
       options.progress?.(done, total);
+      const now = node.clock.elapsed();
+      if (done < total && now - toldAt < TELL_MS) return;
+      toldAt = now;
       node.events.emit({ type: "progress", top, done, total });
     },
     flushed: (flushed) => node.events.emit({ type: "flush", ...flushed }),
