@@ -139,6 +139,7 @@ export class Puller {
   async #pullOnce(signal: AbortSignal): Promise<PullResult> {
     const node = this.#node;
     const { peer, plan } = await this.#ask(signal);
+    this.#noteUpstream(peer, plan);
     const current = node.volumeIfAny?.current;
     if (current?.id === plan.top) {
       await this.#keepSeal(plan);
@@ -235,6 +236,11 @@ export class Puller {
     if (current !== undefined && plan.top !== current.id && this.#isLate(plan)) {
       throw isBehind(peer, plan, current.name);
     }
+    return plan;
+  }
+
+  #noteUpstream(peer: Peer, plan: PeerPlan): void {
+    const node = this.#node;
     node.chain = plan.chain;
     node.upstream = {
       parent: peer.name,
@@ -243,7 +249,6 @@ export class Puller {
       seenAt: node.clock.now(),
       heardAt: node.clock.elapsed(),
     };
-    return plan;
   }
 
   /** Whether a parent has not heard yet what is known here. */

@@ -180,6 +180,7 @@ Deno.test("all of a release comes only when no parent has what is new in it, and
   await next("r4");
   await moveMaster(origin, "r3");
   assertEquals(await pulled(() => {}), ["full", "r4"]);
+  assertEquals([site.upstream?.parent, site.chain], ["http://lyon", ["lyon", "origin"]]);
   await moveMaster(origin, "r4");
   await next("r5");
   family.down.add("origin");
