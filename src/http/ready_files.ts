@@ -6,8 +6,8 @@
  * 1. What is kept is of one snapshot of one volume, whose id stands for every byte below its root: so it is
  *    never stale, and with another snapshot all of it goes.
  * 2. What is kept was read and checked like anything else (I1).
- * 3. No more than `MAX_BYTES` of content and `MAX_FILES` files are kept; the one that was kept first goes
- *    first.
+ * 3. No more than `MAX_BYTES` are kept, addresses and headers counted: one file has any number of addresses,
+ *    and whoever asks chooses them. The one that was kept first goes first.
  *
  * @module
  */
@@ -16,8 +16,9 @@ import { isAscii } from "node:buffer";
 import type { Content } from "./file_response.ts";
 import type { ByteRange } from "./ranges.ts";
 
-const MAX_BYTES = 16 * 2 ** 20;
-const MAX_FILES = 8192;
+const MAX_BYTES = 20 * 2 ** 20;
+/** What a file takes besides its content and its address: its headers, more than once. */
+const FILE_BYTES = 1536;
 
 /** A file with what answers say of it. */
 export interface ReadyFile {
@@ -57,11 +58,15 @@ export class ReadyFiles {
     }
     if (this.#files.has(address)) return;
     this.#files.set(address, file);
-    this.#bytes += file.body.length;
-    for (const [oldest, { body }] of this.#files) {
-      if (this.#bytes <= MAX_BYTES && this.#files.size <= MAX_FILES) break;
+    this.#bytes += costOf(address, file);
+    for (const [oldest, kept] of this.#files) {
+      if (this.#bytes <= MAX_BYTES) break;
       this.#files.delete(oldest);
-      this.#bytes -= body.length;
+      this.#bytes -= costOf(oldest, kept);
     }
   }
+}
+
+function costOf(address: string, { body }: ReadyFile): number {
+  return FILE_BYTES + address.length + body.length;
 }

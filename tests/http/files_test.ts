@@ -207,14 +207,23 @@ Deno.test("no more files are kept ready than there is memory for, and those kept
   const keep = (address: string, size: number) =>
     ready.keep("june3", address, readyFile(content, new Uint8Array(size).fill(200)));
   const has = (address: string) => ready.find("june3", address) !== undefined;
-  for (let i = 0; i < 300; i++) keep(`/${i}`, 65_536);
-  assertEquals([has("/43"), has("/44"), has("/299")], [false, true, true]);
-  for (let i = 0; i < 8192; i++) keep(`/small${i}`, 0);
-  assertEquals([has("/299"), has("/small0"), has("/small8191")], [false, true, true]);
-  keep("/small5", 1);
-  assertEquals(ready.find("june5", "/small5"), undefined);
+  const count = (addresses: readonly string[]) => addresses.filter(has).length;
+  const large = Array.from({ length: 400 }, (_, i) => `/${i}`);
+  for (const address of large) keep(address, 65_536);
+  const kept = count(large);
+  assert(kept > 250 && kept * 65_536 <= 20 * 2 ** 20, `${kept} large ones`);
+  assertEquals(large.slice(-kept).every(has), true, "the ones that were kept last");
+  // One file by many addresses: they take memory, too.
+  const long = Array.from({ length: 2000 }, (_, i) => `${"/".repeat(40_000)}${i}`);
+  for (const address of long) keep(address, 1);
+  assert(count(long) > 400 && count(long) * 40_000 <= 20 * 2 ** 20, `${count(long)} long ones`);
+  const small = Array.from({ length: 30_000 }, (_, i) => `/small${i}`);
+  for (const address of small) keep(address, 0);
+  assert(count(small) > 10_000 && count(small) < 20_000, `${count(small)} small ones`);
+  assertEquals([has("/399"), count(long), has("/small29999")], [false, 0, true]);
+  assertEquals(ready.find("june5", "/small29999"), undefined);
   ready.keep("june5", "/a", readyFile(content, new Uint8Array(1)));
-  assertEquals(has("/small5"), false);
+  assertEquals(has("/small29999"), false);
 });
 
 Deno.test("what is read through a lease ends with it: archives, and lines of names", async () => {
