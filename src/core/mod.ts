@@ -14,4 +14,5 @@ export * from "./pace.ts";
 export * from "./plane.ts";
 export * from "./plane_sum.ts";
 export * from "./redact.ts";
+export * from "./readers.ts";
 export * from "./retry.ts";

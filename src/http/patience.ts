@@ -4,7 +4,15 @@
  * @module
  */
 
-import { messageOf, PATIENCE, type Patience, UnansweredError, VolcastError } from "../core/mod.ts";
+import {
+  type BytesReader,
+  messageOf,
+  PATIENCE,
+  type Patience,
+  readerOf,
+  UnansweredError,
+  VolcastError,
+} from "../core/mod.ts";
 
 /** What is read at once at most: the host hands over in fewer, larger pieces than by itself. */
 const PIECE_BYTES = 256 * 1024;
@@ -70,14 +78,10 @@ export function watched(
 
 /** Reads a stream into the memory that another one's reader gave, where it lets its reader do so. */
 class PieceReader {
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array> | ReadableStreamBYOBReader;
+  readonly #reader: BytesReader;
 
   constructor(stream: ReadableStream<Uint8Array>) {
-    try {
-      this.#reader = stream.getReader({ mode: "byob" });
-    } catch {
-      this.#reader = stream.getReader();
-    }
+    this.#reader = readerOf(stream);
   }
 
   /** Hands on what comes next. @returns Whether there was any. */

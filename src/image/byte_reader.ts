@@ -4,7 +4,7 @@
  * @module
  */
 
-import { VolcastError } from "../core/mod.ts";
+import { type BytesReader, readerOf, VolcastError } from "../core/mod.ts";
 
 /** A stream ended or broke before it should have. Whoever has another way to the bytes may go on there. */
 export class CutError extends Error {
@@ -32,16 +32,12 @@ const MEMORY_BYTES = 256 * 1024;
  * memory for each chunk makes the host stop everything, now and then, to find what is not used any more.
  */
 export class ByteReader {
-  readonly #reader: ReadableStreamDefaultReader<Uint8Array> | ReadableStreamBYOBReader;
+  readonly #reader: BytesReader;
   #memory: ArrayBuffer | undefined;
   #chunk: Uint8Array = new Uint8Array(0);
 
   constructor(stream: ReadableStream<Uint8Array>) {
-    try {
-      this.#reader = stream.getReader({ mode: "byob" });
-    } catch {
-      this.#reader = stream.getReader();
-    }
+    this.#reader = readerOf(stream);
   }
 
   /**
