@@ -89,7 +89,9 @@ function checkRest({ headers, method }: Request, { byteCount }: Image, from: num
   throw new VolcastError(
     "usage",
     `Cannot give the image from byte ${from} on: ${
-      isEncoded ? `it has ${byteCount} bytes` : "that is for GET with Accept-Encoding: zstd alone"
+      isEncoded
+        ? `it has ${byteCount} bytes`
+        : "that is for GET with Accept-Encoding: zstd or gzip alone"
     }`,
     "For a part as it is send a Range",
   );

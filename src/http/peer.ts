@@ -5,7 +5,6 @@
  */
 
 import { Buffer } from "node:buffer";
-import { createZstdDecompress } from "node:zlib";
 import { TextLineStream } from "@std/streams/text-line-stream";
 import { z } from "zod";
 import { messageOf, UnansweredError, VolcastError } from "../core/mod.ts";
@@ -31,7 +30,7 @@ import {
 import type { ServerOptionsOfClient } from "./credentials.ts";
 import { parseHistory } from "./history_header.ts";
 import { encodedEtag } from "./image_response.ts";
-import { recoded } from "./recoded.ts";
+import { unzstd } from "./recoded.ts";
 import { HEADERS } from "./state_headers.ts";
 import { type Throttle, throttled } from "./throttle.ts";
 
@@ -245,7 +244,7 @@ export class HttpPeer extends AskedServer implements Peer {
       throw this.#unanswered(`it gives the image ${theirs}, not ${wanted} as planned`);
     }
     const body = bodyOf(response, this.name, { signal, patience: this.patience });
-    return recoded(throttled(body, this.#throttle), createZstdDecompress());
+    return unzstd(throttled(body, this.#throttle));
   }
 
   /** The byte of a planned image with which an answer begins. @throws {UnansweredError} If it is of another. */

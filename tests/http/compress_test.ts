@@ -1,10 +1,10 @@
 // Images that come compressed: fewer bytes on the line, the same volume, from any byte on.
 
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
-import { createZstdDecompress, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { VolcastError } from "../../src/core/mod.ts";
 import { HttpPeer } from "../../src/http/mod.ts";
-import { recoded } from "../../src/http/recoded.ts";
+import { unzstd } from "../../src/http/recoded.ts";
 import { Node, Puller } from "../../src/replication/mod.ts";
 import { until } from "../e2e/harness.ts";
 import { Proxy } from "../e2e/proxy.ts";
@@ -130,12 +130,20 @@ test("who leaves a compressed image leaves nothing held", () =>
 
 test("what cannot be unpacked ends the stream, and who reads no more ends its source", async () => {
   const packed = Uint8Array.from(zstdCompressSync(new Random(8).bytes(300_000)));
-  const unpacked = (bytes: Uint8Array) => collect(recoded(streamOf(bytes), createZstdDecompress()));
+  const unpacked = (bytes: Uint8Array) => collect(unzstd(streamOf(bytes)));
   await assertRejects(() => unpacked(new TextEncoder().encode("no zstd at all")));
   // What is cut off may end early as well as badly: an image tells that by itself.
   const part = await unpacked(packed.slice(0, 200_000)).catch(() => new Uint8Array(0));
   assert(part.length < 300_000, `${part.length}`);
   assertEquals((await unpacked(packed)).length, 300_000);
+  const params = { [constants.ZSTD_c_windowLog]: 27 };
+  const greedy = Uint8Array.from(zstdCompressSync(new Uint8Array(2 ** 27), { params }));
+  await assertRejects(() => unpacked(greedy), Error, "too much memory");
+  // Who never read is told of nothing, and leaves nothing behind.
+  let isUnread = true;
+  const unread = new ReadableStream<Uint8Array>({ cancel: () => void (isUnread = false) });
+  await unzstd(unread).cancel();
+  assertEquals(isUnread, false);
   let isLeft = false;
   let taken = 0;
   const zeros = zstdCompressSync(new Uint8Array(64 * 2 ** 20));
@@ -148,7 +156,7 @@ test("what cannot be unpacked ends the stream, and who reads no more ends its so
       isLeft = true;
     },
   }, { highWaterMark: 0 });
-  const reader = recoded(source, createZstdDecompress()).getReader();
+  const reader = unzstd(source).getReader();
   let count = 0;
   while (count < 2 ** 20) count += (await reader.read()).value!.length;
   await reader.cancel();
