@@ -4,7 +4,8 @@
  * A block store in one file.
  *
  * Invariants:
- * 1. Seek and read (or write) are one synchronous pair: nothing else can move the cursor between.
+ * 1. Seek and read (or write) are one synchronous pair: nothing else can move the cursor between. Where it is
+ *    after them is known only to them, and only when they were whole: until the next pair nobody moves it.
  * 2. A short read behind the end of the file is zeros: a volume file is sparse and may be short.
  * 3. The process that opened the file for writing holds its exclusive lock; those that can only read it
  *    share one, and write nothing.
