@@ -113,6 +113,35 @@ test("the rest of an image is what follows its byte, and is to be had compressed
     assertEquals(origin.volume.leases.size, 0);
   }));
 
+test("an answer that is another image's, or was unpacked on its way, is not taken for the rest", () =>
+  withSite(async ({ origin, line }) => {
+    await origin.publish("r1", { page: TEXT });
+    const peerOf = (change: (response: Response) => Response) =>
+      new HttpPeer(line.url, {
+        compress: true,
+        fetch: async (input, init) => change(await fetch(input, init)),
+      });
+    const opened = async (offset: number, change: (response: Response) => Response) => {
+      const plan = await peerOf((response) => response).plan({ site: "paris" });
+      return await collect(await peerOf(change).open(plan, offset));
+    };
+    const whole = await opened(0, (response) => response);
+    assertEquals(await opened(5000, (response) => response), whole.subarray(5000));
+    const other = ({ body, headers, status }: Response) => {
+      const changed = new Headers(headers);
+      changed.set("etag", '"other"');
+      return new Response(body, { status, headers: changed });
+    };
+    await assertRejects(() => opened(0, other), VolcastError, 'the image "other"');
+    const unpacked = ({ body, headers, status }: Response) => {
+      const left = new Headers(headers);
+      for (const name of ["content-encoding", "etag"]) left.delete(name);
+      return new Response(unzstd(body!), { status, headers: left });
+    };
+    assertEquals(await opened(0, unpacked), whole);
+    await assertRejects(() => opened(5000, unpacked), VolcastError, "begin anywhere");
+  }));
+
 test("who leaves a compressed image leaves nothing held", () =>
   withSite(async ({ origin, line }) => {
     await origin.publish("r1", { noise: new Random(7).bytes(24 * 2 ** 20) });

@@ -155,6 +155,22 @@ test("FileStore calls a full disk full", async () => {
   });
 });
 
+test("FileStore writes where it should after it read behind the end of a file", async () => {
+  await inDirectory((directory) => {
+    const store = FileStore.open(`${directory}/short`, { create: true, most: 10 });
+    for (const vbn of [0, 1, 2]) store.write(vbn, block(vbn + 1));
+    store.write(0, block(4));
+    const target = new Uint8Array(5 * BLOCK_SIZE);
+    store.read(0, target);
+    assertEquals(target.subarray(3 * BLOCK_SIZE), new Uint8Array(2 * BLOCK_SIZE));
+    // The cursor is at the end of the file by now, and was at block 1 before.
+    store.write(1, block(5));
+    store.read(0, target);
+    assertEquals([0, 1, 2, 3].map((vbn) => target[vbn * BLOCK_SIZE]), [4, 5, 3, 0]);
+    store.close();
+  });
+});
+
 test("GatheringStore hands neighbours down at once, and all of them on sync", async () => {
   const under = new FaultStore(new MemoryStore(2000));
   const store = new GatheringStore(under);
