@@ -33,14 +33,14 @@ export class Publisher {
   async next(): Promise<void> {
     this.#releases.change();
     const name = `r${this.#releases.newest}`;
-    for (;;) {
+    for (let attempt = 1;; attempt++) {
       await until("the origin lives", () => this.#origin.isLive);
       const { incarnation } = this.#origin;
       const publish = ["publish", this.#origin.url, this.#releases.tree, "--as", name];
       const { code, stdout, stderr } = await run([...volcastCommand(), ...publish]);
       if (code === 0) break;
-      // It may have been done, and only the answer lost.
-      if (stderr.includes("exists already")) break;
+      // It was done, and only the answer lost.
+      if (attempt > 1 && stderr.includes("there is a snapshot of this name")) break;
       assert(
         incarnation !== this.#origin.incarnation || !this.#origin.isLive,
         `publish of ${name} at an origin that lives: ${code}\n${stdout}${stderr}`,
